@@ -1,0 +1,42 @@
+/** read -> check -> plan: from a routes module to its RouteTable, or to everything that is wrong with it. */
+import { relative } from "node:path";
+import { gatewayOf } from "../config/entries.ts";
+import type { RouteTable } from "../table/table.ts";
+import { checkConfiguration } from "./check.ts";
+import { checkEnvironment, wranglerFileFor } from "./environment.ts";
+import { planTable } from "./plan.ts";
+import { ConfigurationRefused } from "./problem.ts";
+import { type RoutesModule, readRoutes } from "./read.ts";
+
+export interface CompileOptions {
+  /** The routes module, or a folder with an index. */
+  readonly routes: string;
+  /** wrangler's configuration. Default: the one beside the routes, if there is one. */
+  readonly config?: string;
+}
+
+export interface Compiled {
+  readonly table: RouteTable;
+  /** `file:line` of each route, cluster and consumer: `route orders/list`. No part of the table, which lines do not change. */
+  readonly sources: Readonly<Record<string, string>>;
+  readonly module: RoutesModule;
+  readonly wrangler: string | undefined;
+}
+
+/** Throws ConfigurationRefused with all problems. */
+export async function compileRoutes({ routes, config }: CompileOptions): Promise<Compiled> {
+  const module = await readRoutes(routes);
+  const { problems } = module;
+  const gateway = gatewayOf(module.exported);
+  if (!checkConfiguration(gateway, problems)) throw new ConfigurationRefused(problems.list);
+  const { table, declarations } = planTable(gateway, problems);
+  const wrangler = config ?? (await wranglerFileFor(module.file));
+  if (wrangler) await checkEnvironment(table, gateway, wrangler, problems);
+  if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
+  const sources: Record<string, string> = {};
+  for (const [name, { declaredAt }] of declarations) {
+    const place = problems.locate(declaredAt);
+    if (place) sources[name] = `${relative(process.cwd(), place.file)}:${place.line}`;
+  }
+  return { table, sources, module, wrangler };
+}

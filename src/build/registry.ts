@@ -1,0 +1,43 @@
+/** The policies as the build sees them: what checks their options and what compiles them. */
+import type { z } from "zod";
+import type { CompileContext } from "../policies/contract.ts";
+import * as cors from "../policies/cors.ts";
+import * as filter from "../policies/filter.ts";
+import * as headers from "../policies/headers.ts";
+import * as ipFilter from "../policies/ip-filter.ts";
+import * as jwt from "../policies/jwt.ts";
+import * as middleware from "../policies/middleware.ts";
+import * as rateLimit from "../policies/rate-limit.ts";
+import * as requestId from "../policies/request-id.ts";
+import * as scopes from "../policies/scopes.ts";
+import * as securityHeaders from "../policies/security-headers.ts";
+import type { PolicyName } from "../table/table.ts";
+
+export interface RegisteredPolicy {
+  /** In src/policies/, whose `run` the Worker imports. */
+  readonly file: string;
+  readonly schema: () => z.ZodType;
+  readonly compile: (options: never, context: CompileContext) => unknown;
+}
+
+const registered = (
+  file: string,
+  { schema, compile }: { schema: () => z.ZodType; compile: unknown },
+): RegisteredPolicy => ({
+  file,
+  schema,
+  compile: compile as RegisteredPolicy["compile"],
+});
+
+export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
+  requestId: registered("request-id.ts", requestId),
+  securityHeaders: registered("security-headers.ts", securityHeaders),
+  cors: registered("cors.ts", cors),
+  ipFilter: registered("ip-filter.ts", ipFilter),
+  jwt: registered("jwt.ts", jwt),
+  scopes: registered("scopes.ts", scopes),
+  rateLimit: registered("rate-limit.ts", rateLimit),
+  filter: registered("filter.ts", filter),
+  headers: registered("headers.ts", headers),
+  middleware: registered("middleware.ts", middleware),
+};

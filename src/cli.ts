@@ -1,0 +1,146 @@
+/** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
+import { styleText } from "node:util";
+import { Command, InvalidArgumentError } from "commander";
+import { compileRoutes } from "./build/compile.ts";
+import { emit } from "./build/emit.ts";
+import { ConfigurationRefused, formatProblem } from "./build/problem.ts";
+
+const program = new Command("gateway")
+  .description("Portcullis: an API gateway on Workers, from a routes/ module")
+  .showHelpAfterError("(--help shows what is possible)")
+  .showSuggestionAfterError()
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+
+const routesOption = ["--routes <path>", "the routes module: a file, or a folder with an index.ts", "routes"] as const;
+const configOption = ["--config <file>", "wrangler's configuration (default: the one beside the routes)"] as const;
+const jsonOption = ["--json", "print JSON, for scripts"] as const;
+
+program
+  .command("dev")
+  .description("run the gateway on this machine, in front of two demo clusters, and follow the routes as they change")
+  .option(...routesOption)
+  .option("--port <port>", "where the gateway listens", port, 8787)
+  .option("--redis <kind>", "embedded, or real for the redis-server on the PATH", "embedded")
+  .option("--json", "print the decision records as JSON lines")
+  .action(async (options) => {
+    const { runStand } = await import("./dev/stand.ts");
+    await runStand(options);
+  });
+
+program
+  .command("check")
+  .description("compile the routes and tell everything that is wrong with them")
+  .option(...routesOption)
+  .option(...configOption)
+  .option(...jsonOption)
+  .action(async (options) => {
+    const { table } = await compileRoutes(options);
+    const summary = {
+      ok: true,
+      table: table.id,
+      routes: table.routes.length,
+      clusters: Object.keys(table.clusters).length,
+      policies: table.policies.length,
+    };
+    if (options.json) print(JSON.stringify({ ...summary, problems: [] }));
+    else
+      print(
+        `${green("ok")}  ${summary.routes} routes, ${summary.clusters} clusters, ${summary.policies} policies, table ${summary.table}`,
+      );
+  });
+
+program
+  .command("build")
+  .description(
+    "compile the routes into DIR: worker.js, one module that workerd and wrangler run as it is; table.json; sources.json",
+  )
+  .option(...routesOption)
+  .option(...configOption)
+  .requiredOption("--out <dir>", "the folder to write into")
+  .option(...jsonOption)
+  .action(async (options) => {
+    const started = performance.now();
+    const compiled = await compileRoutes(options);
+    const { worker, bytes, gzipBytes } = await emit(compiled, options.out);
+    const ms = Math.round(performance.now() - started);
+    const { id, routes } = compiled.table;
+    if (options.json)
+      print(JSON.stringify({ ok: true, table: id, routes: routes.length, worker, bytes, gzipBytes, ms }));
+    else
+      print(
+        `${green("built")}  ${worker}  ${kilobytes(bytes)}, ${kilobytes(gzipBytes)} gzip, ${routes.length} routes, table ${id}, ${ms} ms`,
+      );
+  });
+
+program
+  .command("token")
+  .description("print a token that the demo accepts")
+  .requiredOption("--sub <subject>", "who the token is about")
+  .option("--scope <scopes>", "scopes, separated by blanks", "")
+  .option("--client <id>", "the client_id claim: storefront and warehouse are declared consumers", "storefront")
+  .option("--expires <duration>", "how long it is valid", "1h")
+  .option("--claim <name=value...>", "more claims; values are JSON or text")
+  .action(async (options) => {
+    const { tokenForDemo } = await import("./dev/issuer.ts");
+    print(await tokenForDemo(options));
+  });
+
+program
+  .command("deploy")
+  .description("build, show what the Worker costs, and hand it to wrangler; further options are wrangler's")
+  .option(...routesOption)
+  .option(...configOption)
+  .option("--dry-run", "do everything but upload; needs no account")
+  .allowUnknownOption()
+  .allowExcessArguments()
+  .action(async (options, command: Command) => {
+    const { deploy } = await import("./build/deploy.ts");
+    process.exitCode = await deploy(options, command.args);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  fail(error);
+}
+
+function fail(error: unknown): void {
+  const wantsJson = process.argv.includes("--json");
+  if (error instanceof ConfigurationRefused) {
+    if (wantsJson) print(JSON.stringify({ ok: false, problems: error.problems }));
+    else {
+      for (const problem of error.problems) console.error(formatProblem(problem));
+      const count = error.problems.length;
+      console.error(red(`${count} problem${count === 1 ? "" : "s"}; nothing was changed`));
+    }
+    process.exitCode = 1;
+  } else {
+    const message = error instanceof Error ? error.message : String(error);
+    if (wantsJson) print(JSON.stringify({ ok: false, error: message }));
+    else console.error(`${red("failed")}  ${message}`);
+    process.exitCode = 1;
+  }
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function green(text: string): string {
+  return styleText("green", text, { stream: process.stdout });
+}
+
+function red(text: string): string {
+  return styleText("red", text, { stream: process.stderr });
+}
+
+function kilobytes(bytes: number): string {
+  return `${(bytes / 1000).toFixed(1)} kB`;
+}
+
+function port(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > 65_535)
+    throw new InvalidArgumentError("A port is a number from 0 to 65535.");
+  return value;
+}

@@ -1,0 +1,252 @@
+/**
+ * One request, from top to bottom: receive, normalise, match, policies, choose a backend, forward, policies on the way out, record.
+ * The Worker is a Hono app with this one handler; each policy is a Hono middleware that runs inside of it.
+ */
+import { Hono, type MiddlewareHandler } from "hono";
+import {
+  type DecisionRecord,
+  type Exchange,
+  type GatewayContext,
+  type GatewayEnv,
+  type HeaderEdit,
+  NotConfigured,
+} from "../policies/contract.ts";
+import { type MatchResult, parametersOf } from "../table/match.ts";
+import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
+import type { RedirectAction, TableRoute } from "../table/table.ts";
+import { ASSERTION_HEADER } from "./assertion.ts";
+import { chooseBackends } from "./choose.ts";
+import { clientAddress } from "./client.ts";
+import { constantTimeEqual } from "./constant-time.ts";
+import { textOf } from "./environment.ts";
+import { type Attempt, forward } from "./forward.ts";
+import { type GatewayParts, Isolate } from "./isolate.ts";
+import { redirectLocation } from "./redirect.ts";
+import { cookieValue, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
+import { upstreamHeaders } from "./upstream-headers.ts";
+
+/** Paths below this are the gateway's own and never match a route. */
+const OWN_PATHS = "/.well-known/portcullis/";
+
+export function createGateway(parts: GatewayParts): Hono<GatewayEnv> {
+  const isolate = new Isolate(parts);
+  // Hono carries the request; which route it takes is decided below, so Hono need not look at the path.
+  const app = new Hono<GatewayEnv>({ getPath: () => "/" });
+  app.all("*", (c) => answer(c, isolate));
+  return app;
+}
+
+async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
+  const request = c.req.raw;
+  const started = isolate.now();
+  const { table } = isolate;
+  const edits: HeaderEdit[] = [];
+  const record: DecisionRecord = {
+    v: 1,
+    time: new Date(started).toISOString(),
+    id: crypto.randomUUID(),
+    table: table.id,
+    method: request.method,
+    host: "",
+    path: "",
+    client: clientAddress(request, isolate.trustedProxies),
+    policies: [],
+    attempts: [],
+    status: 0,
+    upstreamMs: 0,
+    totalMs: 0,
+  };
+  const refuse = (code: ProblemCode, extras?: ProblemExtras) => {
+    record.reason = code;
+    return problemResponse(code, record.id, extras);
+  };
+  let response: Response;
+  try {
+    response = await decide();
+  } catch (error) {
+    response =
+      error instanceof NotConfigured
+        ? refuse("not-configured", { detail: "See the gateway's log.", headers: { "retry-after": "30" } })
+        : refuse("internal");
+    // What went wrong is for the log alone; a stack trace or a name from the environment tells a stranger too much.
+    console.error(JSON.stringify({ id: record.id, error: String(error), stack: (error as Error)?.stack }));
+  }
+  return finish(response);
+
+  async function decide(): Promise<Response> {
+    const target = readTarget(request.url, table.gateway.maxUrl, table.gateway);
+    if ("refused" in target) return refuse(target.refused);
+    Object.assign(record, { host: target.host, path: target.path });
+    if (target.path.startsWith(OWN_PATHS)) return ownAnswer(target.path);
+
+    const length = Number(request.headers.get("content-length") ?? 0);
+    if (length > table.gateway.maxBody) return refuse("body-too-large");
+
+    const found = match(target);
+    const route = found.kind === "route" ? (table.routes[found.route] as TableRoute) : isolate.unmatched;
+    if (found.kind === "route") record.route = route.id;
+    const exchange: Exchange = {
+      route,
+      path: target.path,
+      search: target.search,
+      host: target.host,
+      scheme: target.scheme,
+      parameters: found.kind === "route" ? parametersFor(route, found.match, target.path) : {},
+      clientAddress: record.client,
+      upstream: upstreamHeaders(request, target, record.client, isolate.isStripped, table.gateway),
+      responseEdits: edits,
+      record,
+      waitUntil: (work) => c.executionCtx.waitUntil(work),
+    };
+    c.set("exchange", exchange);
+    return runPolicies(c, isolate.policiesOf(route), () => act(exchange, target, found));
+  }
+
+  function match(target: RequestTarget): MatchResult {
+    const { headers } = request;
+    const view = {
+      host: target.host,
+      path: target.path,
+      header: (name: string) => headers.get(name),
+      query: (name: string) => queryValue(target.search, name),
+      cookie: (name: string) => cookieValue(headers.get("cookie"), name),
+    };
+    const asked =
+      request.method === "OPTIONS" && headers.has("origin") ? headers.get("access-control-request-method") : null;
+    if (asked !== null) {
+      // A preflight asks about another request: it is for the route that would answer that one, if that route knows CORS.
+      const found = isolate.matcher.match({ ...view, method: asked });
+      if (found.kind === "route" && isolate.answersPreflight(table.routes[found.route] as TableRoute)) return found;
+    }
+    return isolate.matcher.match({ ...view, method: request.method });
+  }
+
+  async function act(exchange: Exchange, target: RequestTarget, found: MatchResult): Promise<Response> {
+    if (found.kind === "not-found") return refuse("not-found");
+    if (found.kind === "method-not-allowed") {
+      const allow = found.allow.join(", ");
+      if (request.method !== "OPTIONS") return refuse("method-not-allowed", { headers: { allow } });
+      record.reason = "options";
+      return new Response(null, { status: 204, headers: { allow: `${allow}, OPTIONS` } });
+    }
+    const { action, timeouts = table.gateway.timeouts, websocket } = exchange.route;
+    if (action.kind === "redirect") return redirect(action, target, exchange.route, found.match);
+
+    const backends = chooseBackends(action, exchange, request, (override) => textOf(override.secret, c.env));
+    if (websocket && request.headers.get("upgrade")?.toLowerCase() === "websocket") {
+      exchange.upstream.set("upgrade", "websocket");
+    }
+    const asked = isolate.now();
+    const outcome = await forward(
+      backends.map((backend) => () => prepare(backend, exchange, target)),
+      exchange,
+      request,
+      timeouts,
+      table.gateway.maxBody,
+    );
+    record.upstreamMs = isolate.now() - asked;
+    if ("response" in outcome) return outcome.response;
+    return refuse(outcome.failed, RETRY_LATER[outcome.failed]);
+  }
+
+  async function prepare(position: number, exchange: Exchange, target: RequestTarget): Promise<Attempt> {
+    const { backend, cluster, ingress } = isolate.backend(position, c.env);
+    let { upstream: headers } = exchange;
+    if (cluster.assertion && table.gateway.assertion && isolate.assertions) {
+      headers = new Headers(headers);
+      const key = textOf(table.gateway.assertion.key, c.env);
+      headers.set(ASSERTION_HEADER, await isolate.assertions.sign(key, cluster.name, exchange.caller, isolate.now()));
+    }
+    const origin = backend.host
+      ? `${ingress.origin ? new URL(ingress.origin).protocol : `${cluster.scheme}:`}//${backend.host}${isolate.portOf(ingress)}`
+      : (ingress.origin ?? `${cluster.scheme}://${target.authority}`);
+    const url = `${origin}${ingress.path}${backend.path ?? ""}${target.path}${target.search}`;
+    return { backend: backend.name, url, ingress, headers };
+  }
+
+  function redirect(action: RedirectAction, target: RequestTarget, route: TableRoute, matched: number): Response {
+    record.reason = "redirect";
+    const location = redirectLocation(action, target, route.matches[matched]?.path);
+    return new Response(null, { status: action.status, headers: { location } });
+  }
+
+  async function ownAnswer(path: string): Promise<Response> {
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      return refuse("method-not-allowed", { headers: { allow: "GET, HEAD" } });
+    }
+    const { assertion } = table.gateway;
+    if (path === `${OWN_PATHS}jwks.json` && assertion && isolate.assertions) {
+      const keys = await isolate.assertions.publicKeys(textOf(assertion.key, c.env));
+      return Response.json(keys, { headers: { "cache-control": "public, max-age=300" } });
+    }
+    if (path === `${OWN_PATHS}health`) {
+      return Response.json({ status: "ok", table: table.id }, { headers: { "cache-control": "no-store" } });
+    }
+    return refuse("not-found");
+  }
+
+  function finish(answered: Response): Response {
+    record.status = answered.status;
+    record.totalMs = isolate.now() - started;
+    const asked = table.gateway.debug ? request.headers.get("x-portcullis-debug") : null;
+    if (asked !== null && table.gateway.debug && constantTimeEqual(asked, debugSecret())) {
+      edits.push({ action: "set", name: "x-portcullis-record", value: headerSafe(JSON.stringify(record)) });
+    }
+    console.log(JSON.stringify(record));
+    return edited(answered, edits);
+  }
+
+  function debugSecret(): string {
+    try {
+      return textOf((table.gateway.debug as { secret: { secret: string } }).secret, c.env);
+    } catch {
+      // Equal to nothing that a header can carry.
+      return "\n";
+    }
+  }
+}
+
+const RETRY_LATER: Partial<Record<ProblemCode, ProblemExtras>> = {
+  "upstream-unreachable": { headers: { "retry-after": "5" } },
+};
+
+const parametersFor = (route: TableRoute, match: number, path: string): Record<string, string> => {
+  const declared = route.matches[match]?.path;
+  return declared && declared.kind !== "regex" && declared.value.includes("{")
+    ? parametersOf(declared.value, path)
+    : {};
+};
+
+/** Hono's own way to run middleware (a response before next() answers; c.res after it can be replaced), over one route's list. */
+async function runPolicies(
+  c: GatewayContext,
+  handlers: readonly MiddlewareHandler<GatewayEnv>[],
+  last: () => Promise<Response>,
+): Promise<Response> {
+  const dispatch = async (position: number): Promise<void> => {
+    const handler = handlers[position];
+    const response = handler ? await handler(c, () => dispatch(position + 1)) : await last();
+    if (response && !c.finalized) c.res = response;
+  };
+  await dispatch(0);
+  return c.res;
+}
+
+/**
+ * The answer with all edits made, on one new Response; none, when there is nothing to change, since wrapping costs. An upgraded
+ * connection is returned untouched: a new Response would lose its WebSocket.
+ */
+function edited(response: Response, edits: readonly HeaderEdit[]): Response {
+  if (edits.length === 0 || response.status === 101) return response;
+  const copy = new Response(response.body, response);
+  for (const { action, name, value = "" } of edits) {
+    if (action === "remove") copy.headers.delete(name);
+    else if (action === "set") copy.headers.set(name, value);
+    else copy.headers.append(name, value);
+  }
+  return copy;
+}
+
+/** JSON as a header can carry it: everything outside of ASCII as a JSON escape. */
+const headerSafe = (json: string): string =>
+  json.replace(/[^\x20-\x7e]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);

@@ -1,0 +1,88 @@
+/** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. */
+import type { GatewaySettings } from "../table/table.ts";
+import type { RequestTarget } from "./request-target.ts";
+
+// For one connection only (RFC 9110, 7.6.1; Proxy-Connection never was standard but is sent).
+const HOP_BY_HOP = [
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+];
+
+// Said by the gateway alone. The second row names other servers' ways to say the client's address; the third would have the origin
+// serve another path or method than the one that was matched.
+const GATEWAY_ONLY = [
+  "forwarded",
+  "x-real-ip",
+  "cf-connecting-ip",
+  "cf-connecting-ipv6",
+  "cf-pseudo-ipv4",
+  "true-client-ip",
+  "x-client-ip",
+  "x-cluster-client-ip",
+  "fastly-client-ip",
+  "x-original-url",
+  "x-rewrite-url",
+  "x-http-method",
+  "x-http-method-override",
+  "x-method-override",
+];
+
+const NAMESPACES = ["x-forwarded-", "x-consumer-", "x-portcullis-"];
+
+export type IsStripped = (name: string) => boolean;
+
+/**
+ * Decides by name, in lower case. Underscores count as hyphens, since CGI-style origins read `X_User_Id` and `X-User-Id` as one.
+ */
+export function strippedNames(identityHeaders: readonly string[]): IsStripped {
+  const names = new Set([...HOP_BY_HOP, ...GATEWAY_ONLY, ...identityHeaders]);
+  return (name) => {
+    const spelled = name.includes("_") ? name.replaceAll("_", "-") : name;
+    return names.has(spelled) || NAMESPACES.some((namespace) => spelled.startsWith(namespace));
+  };
+}
+
+/**
+ * A copy of the request's headers, cleaned, with X-Forwarded-For, -Host, -Proto and X-Real-IP set. Headers that the client lists in
+ * Connection go too (RFC 9110, 7.6.1), before any of the gateway's own are set, so the list cannot take those away; the ones that
+ * say who the client is or what the body is stay.
+ */
+export function upstreamHeaders(
+  request: Request,
+  target: RequestTarget,
+  client: string,
+  isStripped: IsStripped,
+  settings: GatewaySettings,
+): Headers {
+  const upstream = new Headers(request.headers);
+  for (const name of request.headers.keys()) if (isStripped(name)) upstream.delete(name);
+  for (const listed of request.headers.get("connection")?.toLowerCase().split(",") ?? []) {
+    const name = listed.trim();
+    if (/^[a-z0-9-_]+$/.test(name) && !KEPT_THOUGH_LISTED.has(name)) upstream.delete(name);
+  }
+  if (client !== "") {
+    const came = settings.forwardedFor === "append" ? request.headers.get("x-forwarded-for") : null;
+    upstream.set("x-forwarded-for", came ? `${came}, ${client}` : client);
+    upstream.set("x-real-ip", client);
+  }
+  upstream.set("x-forwarded-host", target.authority);
+  upstream.set("x-forwarded-proto", target.scheme);
+  return upstream;
+}
+
+const KEPT_THOUGH_LISTED = new Set([
+  "authorization",
+  "cookie",
+  "host",
+  "content-length",
+  "content-type",
+  "content-encoding",
+  "origin",
+]);

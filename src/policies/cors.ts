@@ -1,0 +1,99 @@
+import { z } from "zod";
+import { policyBuilder } from "../config/policy.ts";
+import type { CompileContext, HeaderEdit, PolicyRun } from "./contract.ts";
+
+export interface CorsOptions {
+  /** `https://shop.example.com`, `https://*.example.com` for one or more labels, or `*`. Scheme and port count. */
+  readonly origins: readonly string[];
+  /** Default: the method that the browser asks for, which has matched a route. */
+  readonly methods?: readonly string[];
+  /** Request headers that scripts may set. Default: those that the browser asks for. */
+  readonly headers?: readonly string[];
+  /** Response headers that scripts may read. */
+  readonly expose?: readonly string[];
+  /** Whether cookies and Authorization may come along. Default: false. */
+  readonly credentials?: boolean;
+  /** Seconds that a browser remembers a preflight's answer. Default: 5 (the Gateway API's and Fetch's default). */
+  readonly maxAge?: number;
+}
+
+/**
+ * Cross-origin access (Fetch, 3.2). Answers preflights itself, before authentication and limits. An origin that is not allowed
+ * gets no CORS headers, also not those that the backend sets.
+ */
+export const cors = policyBuilder<CorsOptions>("cors");
+
+export const schema = () =>
+  z.strictObject({
+    origins: z.array(z.string()).min(1),
+    methods: z.array(z.string().regex(/^(?:[A-Z]+|\*)$/, "is no method in upper case")).optional(),
+    headers: z.array(z.string().regex(/^(?:[A-Za-z0-9-_]+|\*)$/)).optional(),
+    expose: z.array(z.string().regex(/^(?:[A-Za-z0-9-_]+|\*)$/)).optional(),
+    credentials: z.boolean().optional(),
+    maxAge: z.int().min(0).optional(),
+  });
+
+export type CorsConfig = Omit<CorsOptions, "credentials" | "maxAge"> & { readonly credentials: boolean; readonly maxAge: number };
+
+export function compile(options: CorsOptions, context: CompileContext): CorsConfig {
+  const { credentials = false, maxAge = 5, ...lists } = options;
+  for (const origin of options.origins) {
+    if (origin !== "*" && !/^[a-z][a-z0-9+.-]*:\/\/(?:\*\.)?[a-z0-9.-]+(?::[0-9]+)?$/.test(origin)) {
+      context.problem(`"${origin}" is no origin`, "write scheme://host, in lower case and without a path, e.g. https://*.example.com");
+    }
+    if (origin === "*" && credentials) {
+      context.problem("cors allows every origin with credentials", "list the origins that may send credentials");
+    }
+  }
+  return { ...lists, credentials, maxAge };
+}
+
+const ALLOW = ["origin", "methods", "headers", "credentials"].map((part) => `access-control-allow-${part}`);
+const MANAGED: readonly HeaderEdit[] = [...ALLOW, "access-control-expose-headers", "access-control-max-age"].map((name) => ({
+  action: "remove",
+  name,
+}));
+
+export const run: PolicyRun<CorsConfig> = (config) => {
+  const any = config.origins.includes("*");
+  const exact = new Set(config.origins);
+  const wildcards = config.origins
+    .filter((origin) => origin.includes("://*."))
+    .map((origin) => origin.split("*") as [scheme: string, rest: string]);
+  const allowed = (origin: string) =>
+    any ||
+    exact.has(origin) ||
+    wildcards.some(
+      ([scheme, rest]) => origin.startsWith(scheme) && origin.endsWith(rest) && origin.length > scheme.length + rest.length,
+    );
+  // With credentials a browser takes `*` for a name, so what was asked for is repeated instead (Fetch, 3.2.5).
+  const list = (names: readonly string[] | undefined, asked: string | null) =>
+    names && !(config.credentials && names.includes("*")) ? names.join(", ") : asked;
+
+  return async (c, next) => {
+    const exchange = c.get("exchange");
+    const { headers, method } = c.req.raw;
+    const edits = exchange.responseEdits;
+    const set = (name: string, value: string | null | undefined) => {
+      if (value) edits.push({ action: "set", name: `access-control-${name}`, value });
+    };
+    const origin = headers.get("origin");
+    edits.push(...MANAGED, { action: "add", name: "vary", value: "Origin" });
+    const asked = headers.get("access-control-request-method");
+    const preflight = method === "OPTIONS" && origin !== null && asked !== null;
+    if (origin !== null && allowed(origin)) {
+      set("allow-origin", any && !config.credentials ? "*" : origin);
+      set("allow-credentials", config.credentials ? "true" : null);
+      set("expose-headers", list(config.expose, null));
+      if (preflight) {
+        set("allow-methods", list(config.methods, asked));
+        set("allow-headers", list(config.headers, headers.get("access-control-request-headers")));
+        set("max-age", String(config.maxAge));
+      }
+    }
+    if (!preflight) return next();
+    edits.push({ action: "add", name: "vary", value: "Access-Control-Request-Method, Access-Control-Request-Headers" });
+    exchange.record.reason = "preflight";
+    return new Response(null, { status: 204 });
+  };
+};

@@ -1,0 +1,62 @@
+/**
+ * Every answer that the gateway makes itself, by its stable code: the `code` of the problem document (RFC 9457), the `reason` of
+ * the decision record, and a heading in docs/errors.md. A code is never renamed and never gets another status.
+ */
+export const problems = {
+  "bad-request": [400, "The request is malformed"],
+  "path-escape-invalid": [400, "The path has a percent escape that is broken or not UTF-8"],
+  "path-control-character": [400, "The path has a control character"],
+  "path-encoded-slash": [400, "The path has an encoded slash or a backslash"],
+  "path-traversal": [400, "The path leads above the root"],
+  "host-invalid": [400, "The Host header is not a host name"],
+  "token-missing": [401, "A token is needed"],
+  "token-invalid": [401, "The token is not valid"],
+  "token-expired": [401, "The token has expired"],
+  "token-conflict": [401, "The request carries two different tokens"],
+  "scope-missing": [403, "The token lacks a scope"],
+  "address-denied": [403, "The client's address is not allowed"],
+  "request-filtered": [403, "The request looks like an attack"],
+  "not-found": [404, "No route matches"],
+  "method-not-allowed": [405, "The path does not have this method"],
+  "body-too-large": [413, "The request body is too large"],
+  "url-too-long": [414, "The URL is too long"],
+  "rate-limited": [429, "Too many requests"],
+  "client-closed": [499, "The client went away"],
+  internal: [500, "The gateway failed"],
+  "backend-missing": [500, "The route has no backend"],
+  "upstream-unreachable": [502, "The cluster could not be reached"],
+  "upstream-invalid": [502, "The cluster's answer was not usable"],
+  "limiter-unavailable": [503, "The rate limiter's store is not available"],
+  "keys-unavailable": [503, "The issuer's keys are not available"],
+  "not-configured": [503, "The gateway's environment is incomplete"],
+  "upstream-connect-timeout": [504, "The cluster did not accept the connection in time"],
+  "upstream-timeout": [504, "The cluster did not answer in time"],
+} as const satisfies Record<string, readonly [status: number, title: string]>;
+
+export type ProblemCode = keyof typeof problems;
+
+export interface ProblemExtras {
+  /** One sentence for the caller; it must not tell what an attacker would want to know. */
+  readonly detail?: string;
+  /** More members of the document, such as `missing: "orders:write"`. */
+  readonly members?: Readonly<Record<string, unknown>>;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** The answer for `code`, as `application/problem+json`. `instance` is the request's id, by which its record is found. */
+export function problemResponse(code: ProblemCode, instance: string, extras: ProblemExtras = {}): Response {
+  const [status, title] = problems[code];
+  const body = {
+    type: `urn:portcullis:problem:${code}`,
+    title,
+    status,
+    code,
+    ...(extras.detail !== undefined && { detail: extras.detail }),
+    instance: `urn:portcullis:request:${instance}`,
+    ...extras.members,
+  };
+  return new Response(`${JSON.stringify(body)}\n`, {
+    status,
+    headers: { "content-type": "application/problem+json", "cache-control": "no-store", ...extras.headers },
+  });
+}

@@ -1,0 +1,33 @@
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+/**
+ * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, dev/ and the
+ * command line, in Node; and test/e2e, which starts workerd, Redis and nginx as processes of their own.
+ */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        plugins: [
+          cloudflareTest({
+            miniflare: { compatibilityDate: "2026-10-20", compatibilityFlags: ["enable_request_signal"] },
+          }),
+        ],
+        test: {
+          name: "edge",
+          include: ["test/{table,policies,edge}/**/*.test.ts"],
+        },
+      },
+      {
+        test: {
+          name: "node",
+          environment: "node",
+          include: ["test/{config,build,dev,e2e,cli,conformance}/**/*.test.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
