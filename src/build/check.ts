@@ -13,6 +13,7 @@ import { parseRange } from "../table/cidr.ts";
 import { isParameter, segmentsOf } from "../table/match.ts";
 import { normalisePath } from "../table/path.ts";
 import type { Problems } from "./problem.ts";
+import { checkTimeouts } from "./timeouts.ts";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const HOST = /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
@@ -88,7 +89,7 @@ const shapes = {
     ingress: reference("env", "binding"),
     certificate: reference("binding").optional(),
     region: z.enum(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]).optional(),
-    host: z.enum(["ingress", "client"]).optional(),
+    host: z.string().regex(HOST).optional(),
     services: z
       .strictObject({ host: z.string().min(1).optional(), path: z.string().startsWith("/").optional() })
       .optional(),
@@ -319,35 +320,6 @@ function checkRegex(problems: Problems, route: RouteDeclaration, subject: string
     );
 }
 
-function checkTimeouts(
-  problems: Problems,
-  declaration: Declaration,
-  subject: string,
-  ...outwards: (ApiDeclaration["options"]["timeouts"] | undefined)[]
-): void {
-  if (!outwards[0]) return;
-  const pick = (name: "connect" | "firstByte" | "total", fallback: string) =>
-    parseDuration(outwards.find((options) => options?.[name] !== undefined)?.[name] ?? fallback) ?? 0;
-  const [connect, firstByte, total] = [pick("connect", "5s"), pick("firstByte", "15s"), pick("total", "60s")];
-  if (connect === 0 || firstByte === 0)
-    problems.add(declaration, subject, "a timeout of 0s would fail every request", "only `total` may be 0s");
-  if (total > 0 && firstByte > total) {
-    problems.add(
-      declaration,
-      subject,
-      `one attempt may take ${firstByte} ms, but the whole exchange only ${total} ms`,
-      "make `firstByte` at most `total`",
-    );
-  }
-  if (connect > firstByte)
-    problems.add(
-      declaration,
-      subject,
-      `connecting may take ${connect} ms, but the first byte is due after ${firstByte} ms`,
-      "make `connect` at most `firstByte`",
-    );
-}
-
 function checkBackend(
   problems: Problems,
   declaration: Declaration,
@@ -379,15 +351,7 @@ function checkCluster(
     problems.add(cluster, subject, "is no usable name", "use letters, digits, - . _; 63 at most");
   }
   if (!shape(problems, cluster, subject, shapes.cluster, cluster.options)) return;
-  const { ingress, certificate, host, scheme } = cluster.options;
-  if (ingress.kind === "env" && host === "client") {
-    problems.add(
-      cluster,
-      subject,
-      "cannot keep the client's Host: fetch sends the public URL's own",
-      "reach it through binding(...), or leave `host` out and use X-Forwarded-Host",
-    );
-  }
+  const { ingress, certificate, scheme } = cluster.options;
   if (ingress.kind === "env" && scheme)
     problems.add(cluster, subject, "`scheme` is for bindings", "write the scheme into the URL in the environment");
   if (ingress.kind === "binding" && certificate) {

@@ -6,7 +6,6 @@ import type {
   Match,
   PolicyEntry,
   RouteDeclaration,
-  TimeoutOptions,
   ValueCondition,
 } from "../config/api.ts";
 import type { Backend, ClusterDeclaration, Endpoint, Redirect, Split, SplitOptions } from "../config/cluster.ts";
@@ -32,15 +31,12 @@ import {
   type TableMatch,
   type TablePolicy,
   type TableRoute,
-  type Timeouts,
   type ValueMatch,
 } from "../table/table.ts";
 import { shape } from "./check.ts";
 import type { Problems } from "./problem.ts";
 import { registry } from "./registry.ts";
-
-/** nginx, HAProxy and Envoy time out in this region; Cloudflare itself waits 19 s to connect and 120 s for an answer. */
-const DEFAULT_TIMEOUTS: Timeouts = { connect: 5_000, firstByte: 15_000, total: 60_000 };
+import { resolveTimeouts } from "./timeouts.ts";
 
 export interface Planned {
   readonly table: RouteTable;
@@ -123,7 +119,7 @@ class Plan {
       }),
       maxUrl: options.maxUrl ?? 8_192,
       maxBody: options.maxBody ?? 100_000_000,
-      timeouts: timeouts(options.timeouts),
+      timeouts: resolveTimeouts(options.timeouts),
     };
   }
 
@@ -136,7 +132,7 @@ class Plan {
     ]);
     this.#checkTogether(route, id, policies);
     const { to, websocket } = route.options;
-    const own = this.#gateway.options.timeouts ?? api.options.timeouts ?? route.options.timeouts;
+    const own = api.options.timeouts ?? route.options.timeouts;
     return {
       id,
       api: api.name,
@@ -149,7 +145,9 @@ class Plan {
           : to.kind === "split"
             ? this.#split(to, id)
             : redirectAction(to),
-      ...(own && { timeouts: timeouts(this.#gateway.options.timeouts, api.options.timeouts, route.options.timeouts) }),
+      ...(own && {
+        timeouts: resolveTimeouts(route.options.timeouts, api.options.timeouts, this.#gateway.options.timeouts),
+      }),
       ...(websocket && { websocket }),
     };
   }
@@ -331,7 +329,7 @@ class Plan {
     this.#cluster(cluster);
     const fill = (template: string | undefined) => template?.replaceAll("{service}", service ?? "");
     const template = service === undefined ? undefined : cluster.options.services;
-    const ownHost = fill(host ?? template?.host);
+    const ownHost = fill(host ?? template?.host ?? cluster.options.host);
     const ownPath = fill(path ?? template?.path)?.replace(/\/$/, "");
     return {
       name: service === undefined ? cluster.name : `${cluster.name}/${service}`,
@@ -344,13 +342,12 @@ class Plan {
   #cluster(declared: ClusterDeclaration): void {
     if (this.#clusters.has(declared.name)) return;
     this.#declarations.set(`cluster ${declared.name}`, declared);
-    const { ingress, certificate, region, host, scheme, assertion } = declared.options;
+    const { ingress, certificate, region, scheme, assertion } = declared.options;
     this.#clusters.set(declared.name, {
       name: declared.name,
       ingress: this.#reference(ingress),
       ...(certificate && { certificate: this.#reference(certificate) }),
       ...(region && { region }),
-      host: host ?? (ingress.kind === "binding" ? "client" : "ingress"),
       scheme: scheme ?? "https",
       assertion: assertion ?? true,
     });
@@ -473,17 +470,6 @@ const redirectAction = ({ options: { status = 302, ...rest } }: Redirect): Table
   status,
   ...rest,
 });
-
-function timeouts(...inwards: (TimeoutOptions | undefined)[]): Timeouts {
-  const result = { ...DEFAULT_TIMEOUTS };
-  for (const options of inwards) {
-    for (const name of ["connect", "firstByte", "total"] as const) {
-      const text = options?.[name];
-      if (text !== undefined) result[name] = parseDuration(text) ?? result[name];
-    }
-  }
-  return result;
-}
 
 const sorted = <Value>(map: ReadonlyMap<string, Value>): Record<string, Value> =>
   Object.fromEntries([...map].sort(([a], [b]) => (a < b ? -1 : 1)));

@@ -13,10 +13,10 @@ export interface ClusterOptions {
   /** Cloudflare's location hint for where it stands: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`. */
   readonly region?: string;
   /**
-   * The Host that the ingress sees. `client`: the one that the client asked for; needs a binding, since `fetch` of a public URL
-   * always sends that URL's host. Default: `client` through a binding, else `ingress`. The client's own is always in X-Forwarded-Host.
+   * The Host that the ingress sees. Default: through a binding the one that the client asked for; at a public URL that URL's own,
+   * since `fetch` sends no other. The client's is always in X-Forwarded-Host.
    */
-  readonly host?: "ingress" | "client";
+  readonly host?: string;
   /** How `cluster.service(name)` is told apart at the ingress; `{service}` stands for the name. */
   readonly services?: {
     /** A host name of its own, which must resolve to the ingress: `{service}.eu.example.com`. */

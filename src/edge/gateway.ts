@@ -75,7 +75,11 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
   async function decide(): Promise<Response> {
     const target = readTarget(request.url, table.gateway.maxUrl, table.gateway);
-    if ("refused" in target) return refuse(target.refused);
+    if ("refused" in target) {
+      // Nothing is known of it but the wire's text: enough of that to find out who sends such requests.
+      record.path = (request.url.split("?", 1)[0] as string).slice(0, 256);
+      return refuse(target.refused);
+    }
     Object.assign(record, { host: target.host, path: target.path });
     if (target.path.startsWith(OWN_PATHS)) return ownAnswer(target.path);
 

@@ -105,9 +105,9 @@ export interface DecisionRecord {
   /** The RouteTable's id. */
   readonly table: string;
   readonly method: string;
-  readonly host: string;
-  /** Without the query, which may hold secrets. */
-  readonly path: string;
+  host: string;
+  /** Without the query, which may hold secrets. Of a request whose target was refused: the URL as it came, 256 characters at most. */
+  path: string;
   client: string;
   route?: string;
   consumer?: string;

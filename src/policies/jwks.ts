@@ -85,7 +85,6 @@ export class KeySet {
     if (age < maxAge) return;
     if (maxStale !== undefined && age >= maxAge + maxStale) {
       this.#find = undefined;
-      this.#content = "";
       this.#changed();
     } else if (!this.#flying(now) && (now >= this.#retryAt || this.#failures === 0)) {
       exchange.waitUntil(this.#fetch());
@@ -159,10 +158,11 @@ export class KeySet {
       .map((key) => JSON.stringify(key))
       .sort()
       .join();
-    if (this.#find && content === this.#content) return;
+    const replaced = this.#find !== undefined;
+    if (replaced && content === this.#content) return;
     this.#find = find;
     this.#content = content;
-    this.#changed();
+    if (replaced) this.#changed();
   }
 }
 

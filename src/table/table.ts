@@ -75,8 +75,6 @@ export interface TableCluster {
   /** An mTLS certificate binding whose `fetch` is used for a public ingress. */
   readonly certificate?: Reference;
   readonly region?: string;
-  /** `ingress`: the ingress URL's own host; `client`: the Host that the client asked for (needs a binding). */
-  readonly host: "ingress" | "client";
   /** Scheme of the URL handed to a binding. */
   readonly scheme: "http" | "https";
   readonly assertion: boolean;
@@ -91,7 +89,7 @@ export interface TableBackend {
   /** `cluster` or `cluster/service`: how records and headers name it. */
   readonly name: string;
   readonly cluster: string;
-  /** Host that the request carries, instead of the cluster's. */
+  /** Host that the request carries, instead of the client's (bindings) or the ingress URL's own. */
   readonly host?: string;
   /** Path put before the request's; no trailing slash. */
   readonly path?: string;

@@ -64,6 +64,7 @@ export interface PolicyOptions {
   /** Milliseconds since the epoch; a function for a clock that moves. Default: the real one. */
   readonly now?: number | (() => number);
   readonly table?: RouteTable;
+  readonly middleware?: GatewayRuntime["middleware"];
   /** Of the exchange, beyond what follows from the request. */
   readonly exchange?: Partial<Exchange>;
   /** Default: 200 with the text `origin`. */
@@ -88,6 +89,7 @@ export function startPolicy<Config>(
   const { mode = "enforce", env = {}, now = Date.now } = options;
   const runtime: GatewayRuntime = {
     table: options.table as RouteTable,
+    middleware: options.middleware ?? {},
     text: (reference, environment) => {
       const name = Object.values(reference)[0] as string;
       const value = (environment as Record<string, unknown>)[name];
@@ -144,6 +146,7 @@ export function compileContext(): CompileContext & {
   const references: string[] = [];
   const claimed: string[] = [];
   return {
+    place: "orders/list#0",
     problems,
     references,
     claimed,

@@ -1,0 +1,621 @@
+/**
+ * What `filter` looks for: rules as data, and the readings of a value that their patterns are written against. The engine is
+ * filter.ts; a larger rule set is more of this.
+ *
+ * A rule tells an attempt to break out of a value from a value that merely speaks of SQL, HTML or a shell. It goes by what such an
+ * attempt cannot do without (a quote before the operator, a separator before the command), not by words. What a query has no
+ * business holding but a document may quote, such as a whole SELECT or an <iframe>, is looked for outside of bodies only.
+ *
+ * Patterns run on text from outside in an engine that backtracks, so each takes time linear in the text: repeats have bounds, and
+ * readings fold blanks so that patterns need none. test/build/filter-rules-redos.test.ts proves it.
+ */
+
+/**
+ * Where a rule looks. `agent` is the User-Agent, whose parentheses and semicolons are not those of other headers; `name` are names
+ * of parameters and JSON members; `encoded` is a path, query or form before percent escapes are undone.
+ */
+export type Place = "path" | "query" | "header" | "agent" | "cookie" | "body" | "name" | "encoded";
+
+export interface Rule {
+  readonly id: string;
+  readonly category: "protocol" | "scanner" | "traversal" | "sqli" | "nosql" | "xss" | "rce" | "injection" | "ssrf";
+  /** 5 critical, 4 error, 3 warning, 2 notice: the anomaly scores of the OWASP Core Rule Set. */
+  readonly score: 5 | 4 | 3 | 2;
+  readonly places: readonly Place[];
+  /** The reading of the value that `pattern` is for. */
+  readonly reads: Reading;
+  /** A value without any of these characters cannot match; a blank stands for all white space. "": always looked at. */
+  readonly needs: string;
+  readonly pattern: RegExp;
+}
+
+/** A rule that filter.ts decides by counting or comparing. */
+export type Check = Pick<Rule, "id" | "category" | "score">;
+
+export const checks = [
+  { id: "method", category: "protocol", score: 5 },
+  { id: "header-count", category: "protocol", score: 5 },
+  { id: "header-size", category: "protocol", score: 5 },
+  { id: "query-size", category: "protocol", score: 5 },
+  // Two lengths for one message are how requests are smuggled (RFC 9112, 6.3).
+  { id: "framing", category: "protocol", score: 5 },
+  // utf-7, utf-16 or EBCDIC spell an attack in other bytes than the rules know.
+  { id: "body-charset", category: "protocol", score: 5 },
+  // Compressed: what it holds is not looked at.
+  { id: "body-encoded", category: "protocol", score: 2 },
+] as const satisfies readonly Check[];
+
+const FIELDS = ["path", "query", "cookie", "body"] as const;
+const OUTSIDE_BODIES = ["path", "query", "cookie"] as const;
+const EVERYWHERE = ["path", "query", "header", "agent", "cookie", "body", "name"] as const;
+
+export const rules = [
+  // Encoding and header hygiene.
+  {
+    id: "control-character",
+    category: "protocol",
+    score: 5,
+    places: ["header", "agent"],
+    reads: "text",
+    needs: "\0",
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    pattern: /[\x00-\x08\x0a-\x1f\x7f]/,
+  },
+  {
+    id: "null-byte",
+    category: "protocol",
+    score: 5,
+    places: OUTSIDE_BODIES,
+    reads: "text",
+    needs: "\0",
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: it is what is looked for
+    pattern: /\x00/,
+  },
+  {
+    // A URL inside a URL is escaped twice too, hence only what an attack would hide, and only a notice.
+    id: "encoding-double",
+    category: "protocol",
+    score: 2,
+    places: ["encoded"],
+    reads: "text",
+    needs: "%",
+    pattern: /%25(?:2[27e]|3[ce]|5c|0[0ad]|60)/,
+  },
+  {
+    // 0xc0 and 0xc1 begin no UTF-8 sequence; lenient decoders read an ASCII character (Unicode 3.9, D92).
+    id: "encoding-overlong",
+    category: "protocol",
+    score: 3,
+    places: ["encoded"],
+    reads: "text",
+    needs: "%",
+    pattern: /%c[01]%[89ab][0-9a-f]/,
+  },
+  {
+    id: "encoding-unicode",
+    category: "protocol",
+    score: 2,
+    places: ["encoded"],
+    reads: "text",
+    needs: "%",
+    pattern: /%u[0-9a-f]{4}/,
+  },
+  {
+    id: "crlf-injection",
+    category: "injection",
+    score: 5,
+    places: OUTSIDE_BODIES,
+    reads: "text",
+    needs: " ",
+    pattern:
+      /[\r\n] ?(?:set-cookie ?:|content-(?:length|type|security-policy) ?:|transfer-encoding ?:|access-control-[a-z-]{1,20} ?:|location ?: ?(?:https?:|\/)|http\/[12]|<(?:html|script|body))/,
+  },
+
+  // Who is asking, and for what.
+  {
+    id: "scanner",
+    category: "scanner",
+    score: 5,
+    places: ["agent"],
+    reads: "text",
+    needs: "",
+    pattern:
+      /\b(?:sqlmap|nikto|nmap|masscan|zgrab|nuclei|wpscan|dirbuster|gobuster|feroxbuster|dirsearch|acunetix|nessus|openvas|w3af|havij|arachni|netsparker|invicti|whatweb|fimap|jorgee|zmeu|morfeus|skipfish|wfuzz|ffuf|fuzz faster u fool|commix|xsstrike|joomscan|sqlninja|bsqlbf|absinthe|grendel-scan|vega\/|appscan|webinspect|qualys was|burpcollaborator|interactsh|l9explore|l9tcpid|zaproxy|owasp zap|detectify|jaeles|crlfuzz|dalfox|kiterunner|vulners|whisker|brutus|hydra)/,
+  },
+  {
+    id: "probe",
+    category: "scanner",
+    score: 2,
+    places: ["path"],
+    reads: "text",
+    needs: ".-/",
+    pattern:
+      /\/(?:\.(?:git|svn|hg|bzr|env|aws|ssh|vscode|idea|ds_store|htaccess|htpasswd|npmrc|dockercfg|docker|kube)(?:[/._-]|$)|wp-(?:admin|login|config|content|includes|json)\b|wp-|xmlrpc\.php|php-?my-?admin|pma\/|adminer|phpinfo|server-(?:status|info)$|actuator\/(?:env|heapdump|jolokia|gateway)|cgi-bin\/|vendor\/phpunit|solr\/admin|manager\/html|boaform|hnap1|_ignition|telescope\/|jenkins\/script|config\.(?:php|json|ya?ml)(?:\.|~|$)|(?:backup|dump|db|database)\.(?:sql|zip|tar|gz|bak)|web\.config$|id_rsa|etc\/passwd)/,
+  },
+
+  // Paths that lead elsewhere.
+  {
+    id: "traversal",
+    category: "traversal",
+    score: 5,
+    places: ["path", "query", "cookie", "header"],
+    reads: "text",
+    needs: "/\\",
+    pattern: /\.{2,4};?[/\\]{1,4}(?:\.[/\\])?\.{2,4};?[/\\]/,
+  },
+  {
+    // Code and prose hold relative paths; a field that is one holds it from the start, or inside an absolute path.
+    id: "traversal-body",
+    category: "traversal",
+    score: 5,
+    places: ["body"],
+    reads: "text",
+    needs: "/\\",
+    pattern: /(?:^|[/\\])(?:\.{2,4};?[/\\]{1,4}){3}/,
+  },
+  {
+    id: "traversal-single",
+    category: "traversal",
+    score: 3,
+    places: OUTSIDE_BODIES,
+    reads: "text",
+    needs: "/\\",
+    pattern: /(?:^|[/\\=])\.\.;?[/\\]/,
+  },
+  {
+    // Also with a glob for a letter, which a shell fills in: /e?c/p?sswd.
+    id: "system-file",
+    category: "traversal",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "shell",
+    needs: "/\\.",
+    pattern:
+      /[/\\](?:etc|[?*]tc|e[?*]c|et[?*]|e[?*]{1,2}|[?*]{3})[/\\]{1,3}(?:\.[/\\]){0,2}(?:g?shadow|sudoers|master\.passwd|[p?*][a?*][s?*]{1,2}[w?*]{0,2}[d?*]?\b)|[/\\]proc[/\\](?:self|[0-9]{1,7})[/\\](?:environ|cmdline|fd|maps|root|cwd|mem|status)|(?:^|[/\\:]|c:)(?:boot|win)\.ini\b/,
+  },
+  {
+    id: "secret-file",
+    category: "traversal",
+    score: 5,
+    places: ["query", "cookie"],
+    reads: "text",
+    needs: "./\\",
+    pattern:
+      /\.ssh[/\\](?:id_|authorized_keys|known_hosts)|\.aws[/\\]credentials|\.(?:git[/\\](?:config|head)|htpasswd|bash_history|pgpass)\b|(?:web|meta)-inf[/\\]|[/\\]system32[/\\]|[/\\]config[/\\]sam\b|wp-config\.php|[/\\]var[/\\]log[/\\]|[/\\]etc[/\\](?:hosts|group|issue|crontab|ssh|nginx|apache2|httpd|mysql|my\.cnf|hostname|fstab)\b/,
+  },
+  {
+    id: "stream-wrapper",
+    category: "traversal",
+    score: 5,
+    places: FIELDS,
+    reads: "text",
+    needs: ":",
+    pattern:
+      /(?:^|[^a-z0-9])(?:php|phar|expect|zlib|compress\.(?:zlib|bzip2)|ogg|rar|zip|glob|ssh2\.[a-z0-9]{1,8}):\/\/|data:\/\/text|data:[a-z]{0,16}\/?[a-z]{0,16};base64,pd9wa/,
+  },
+
+  // SQL: read with comments as blanks.
+  {
+    id: "sqli-union",
+    category: "sqli",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "sql",
+    needs: " (*+",
+    pattern:
+      /union(?: all| distinct|\(all)?[ (]{1,6}select(?: all| distinct)?[ (+\-~]{0,6}(?:[0-9'"@*!$]|null|0x|[\w.$`]{1,40} ?[,(]|[\w.$`]{1,40} from |from )/,
+  },
+  {
+    // A quote that ends the value's string, an operator, then a comparison of constants or an end by comment.
+    id: "sqli-tautology",
+    category: "sqli",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "sql",
+    needs: "'\"",
+    pattern:
+      /['"][ );]{0,4}(?:or|and|xor|having|where|\|\||&&) ?[ (!~-]{0,6}(?:not )?(?:['"][^'"]{0,32}['"]? ?\)? ?(?:=|<>|!=|<=>|<|>|like|rlike|regexp) ?\(?['"0-9]|(?:[0-9]{1,10}(?:\.[0-9]{1,4})?|0x[0-9a-f]{1,8}|true|false|null)[ )]{0,3}(?:=|<|>|!=|--|#|;|\/\*|\|\||&&|limit [0-9]|like ['"0-9]|is n|in ?\([0-9'"]|between [0-9]|union |order by |group by )|[a-z_]{1,30} ?(?:=|like|is not|is) ?(?:null|'%|"%|[a-z_]{1,30} ?(?:--|#)))/,
+  },
+  {
+    // The same where no quote has to be left: a constant compared with itself.
+    id: "sqli-tautology-number",
+    category: "sqli",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "sql",
+    needs: "=<>#- ",
+    pattern:
+      /(?:^|[0-9 )'"%*/])(?:or|and|xor|having|where|\|\||&&)[ (!~+-]{0,8}(?:not )?(?:([0-9]{1,10})[ )]{0,2}(?:=|<=>| like ) ?\(?\1(?![0-9])|[0-9]{1,10}(?:=|<>|!=|<=|>=|<|>)\(?[0-9]{1,10}|(['"])([^'"]{0,32})\2 ?(?:=|like) ?['"]\3(?:['"]|$)|(?:true|[0-9]{1,6}) ?(?:--|#|;)[ -]{0,3}$)/,
+  },
+  {
+    // admin'-- : the only quote of a short value, and a comment right behind it.
+    id: "sqli-comment",
+    category: "sqli",
+    score: 5,
+    places: FIELDS,
+    reads: "sql",
+    needs: "'\"",
+    pattern: /^[^'"]{0,64}['"][ )]{0,3};? ?(?:--(?:[ +-]|$)|(?:#|\/\*|;?\0)[ -]{0,3}$)/,
+  },
+  {
+    id: "sqli-stacked",
+    category: "sqli",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "sql",
+    needs: ";",
+    pattern:
+      /; ?(?:drop (?:table|database|schema|view|index|user|procedure|function) [\w.`"[]|truncate table |alter (?:table|user|database|login|role) |delete from [\w.`"[]|insert into [\w.`"[]|exec(?:ute)?(?: |\()(?:xp_|sp_|master|immediate|\(|['"@])|declare @|shutdown(?: with|;| ?--|$)|waitfor delay|create (?:table|user|database|login|function|trigger|extension|alias) [\w.`"[]|update [\w.`"[\]]{1,40} set [\w.`"[\]]{1,40} ?=|copy [\w.]{1,40} (?:from|to) |grant [a-z ,]{1,40} (?:on|to) |select (?:pg_|sleep|load_|benchmark|@@|\*|[0-9]{1,6} ?(?:--|#|;|$)|[\w.*, ]{1,60} from [\w.]{1,40} ?(?:where|limit|;|--|#|$)))/,
+  },
+  {
+    id: "sqli-function",
+    category: "sqli",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "sql",
+    needs: "(_ ",
+    pattern:
+      /\b(?:pg_sleep|load_file|extractvalue|updatexml|randomblob|lo_import|lo_export|load_extension|dbms_\w{2,16}\.\w{2,20}|utl_\w{2,10}\.\w{2,20}|xp_cmdshell|xp_dirtree|xp_fileexist|xp_regread|sp_oacreate|ctxsys\.drithsx\.sn|gtid_subset|json_keys|pg_read_file|pg_ls_dir|query_to_xml) ?\(|\b(?:xp_cmdshell|xp_dirtree|xp_fileexist|sp_executesql)\b|waitfor (?:delay|time) ?['"(]|benchmark ?\( ?[0-9]{1,12} ?,|into (?:out|dump)file ?['"]|procedure analyse ?\(|(?:\b(?:or|and|xor|select|rlike) ?|[=,'"(+*/|&-])\(?sleep ?\( ?['"]?[0-9]/,
+  },
+  {
+    id: "sqli-blind",
+    category: "sqli",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "sql",
+    needs: "(",
+    pattern:
+      /\b(?:ascii|ord|hex|unhex|length|len|char_length|lower|substr|substring|mid|left|right|bin|asc|unicode|concat|group_concat) ?\( ?\(?(?:select |substr|mid\(|database ?\(|user ?\(|version ?\(|current_|@@|system_user|schema\(|group_concat|table_name|column_name|cast ?\(|0x7e|unhex|char\()|\b(?:convert|cast) ?\( ?(?:int ?, ?)?\(? ?(?:select |@@|db_name|user|version|system_user|chr\()|\b(?:and|or|xor|select|when|then|,|\() ?(?:if|iif) ?\( ?(?:[0-9]{1,6} ?[=<>]|ascii|substr|length|now|user|database|\(select)|case when ?\(?(?:[0-9]{1,6} ?[=<>]|['"]|ascii|substr|\(select|user|length)|\bhaving (?:count|sum|max|min) ?\([^)]{0,20}\) ?[=<>]/,
+  },
+  {
+    id: "sqli-subselect",
+    category: "sqli",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "sql",
+    needs: "(",
+    pattern:
+      /(?:\b(?:or|and|xor|not|exists|in|any|some|all|where|having|union|if|when) ?|[=<>+\-*/|&'"%^~(,]) ?\(+ ?select (?:[0-9*@'"(]|(?:all |distinct |top [0-9]{1,4} )|null|case |[\w.]{1,40} ?[(,]|[\w.]{1,40} from (?:[\w.]{1,40}\)|[\w.]{1,40} (?:where|limit|order by|group by)))/,
+  },
+  {
+    id: "sqli-concat",
+    category: "sqli",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "sql",
+    needs: "'\"",
+    pattern: /['"] ?(?:\|\||\+|%2b|,) ?\(?(?:select |n?chr? ?\( ?[0-9]|char ?\( ?[0-9]|utl_|dbms_|@@\w|sys\.|user\(|version\(|database\()/,
+  },
+  {
+    id: "sqli-order",
+    category: "sqli",
+    score: 5,
+    places: FIELDS,
+    reads: "sql",
+    needs: " ",
+    pattern: /(?:['"]\)?|[0-9]\)) ?(?:order|group) by [0-9]{1,3}\b|[0-9] order by [0-9]{1,3} ?(?:--|#|;|,[0-9])|^-?[0-9]{1,10} order by [0-9]{1,3}$/,
+  },
+  {
+    // A statement as such: it may be what a body is about, a query it is not.
+    id: "sqli-statement",
+    category: "sqli",
+    score: 5,
+    places: OUTSIDE_BODIES,
+    reads: "sql",
+    needs: " *",
+    pattern:
+      /\bselect (?:all |distinct |top [0-9]{1,4} )?(?:(?:\*|[\w.`]{1,40} ?\([^)]{0,40}\)|@@\w{1,30}|[0-9]{1,10}|null)(?: as \w{1,30})? ?,?(?: ?[\w.`*]{1,40} ?,){0,8} ?[\w.`*]{0,40} ?from |[\w.`]{1,40} ?,(?: ?[\w.`*()]{1,40} ?,){0,8} ?[\w.`*()]{1,40} from [\w.`]{1,40} ?(?:where|limit [0-9]|order by|group by|;|--|#|$)|[\w.`*]{1,40} from (?:users?|members?|accounts?|admins?|customers?|employees?|passwords?|credentials?|dual|information_schema|mysql\.|pg_|sys\.|sqlite_|wp_|tbl_?)\w{0,30}(?: |;|$|\.)|[\w.`*]{1,40} from [\w.`]{1,40} (?:where [\w.`]{1,40} ?[=<>]|limit [0-9]|order by [\w.]{1,40}(?: desc| asc|--|;|$)))|\binsert into [\w.`]{1,40} ?(?:\([^)]{0,100}\) ?)?(?:values ?\(|select )|\bupdate [\w.`]{1,40} set [\w.`]{1,40} ?= ?['"0-9(]|\bdelete from [\w.`]{1,40} (?:where [\w.`]{1,40} ?[=<>]|;|--)|\b(?:drop|truncate) (?:table|database|schema) (?:if exists )?[\w.`]{1,40} ?(?:;|--|#|cascade)/,
+  },
+  {
+    id: "sqli-catalog",
+    category: "sqli",
+    score: 4,
+    places: [...FIELDS, "header"],
+    reads: "sql",
+    needs: "_.@ ",
+    pattern:
+      /information_schema\.|\bpg_(?:catalog\.|tables|shadow|user\b|database\b)|\bsqlite_(?:master|schema)\b|\bmysql\.(?:user|db|innodb_)|@@(?:version|datadir|hostname|servername|basedir)|from (?:msysobjects|sysobjects|syscolumns|all_tables|user_tables|all_tab_columns|v\$version)|\bsys\.(?:databases|tables|objects|columns|schemas|sql_logins)\b/,
+  },
+
+  // Other query languages.
+  {
+    // Ordinary for an API that hands out Mongo's language, so a notice.
+    id: "nosql-operator",
+    category: "nosql",
+    score: 2,
+    places: ["name", "query", "cookie"],
+    reads: "text",
+    needs: "$",
+    pattern:
+      /(?:^|[[.{,] ?['"]?)\$(?:ne|eq|gte?|lte?|n?in|or|and|not|nor|regex|exists|type|expr|elemmatch|all|size|mod|where|function)(?:$|['"]? ?[\]:.[])/,
+  },
+  {
+    // These make the database run JavaScript.
+    id: "nosql-javascript",
+    category: "nosql",
+    score: 5,
+    places: ["name", "query", "cookie"],
+    reads: "text",
+    needs: "$'\"",
+    pattern:
+      /(?:^|[[.{,] ?['"]?)\$(?:where|function|accumulator)(?:$|['"]? ?[\]:.[])|['"] ?\)? ?(?:;|\|\||&&) ?(?:return (?:true|1|this)|this\.\w{1,32} ?[=!<>.]|while ?\( ?(?:true|1)|db\.\w{1,32}\.|sleep ?\( ?[0-9]|(?:true|1) ?(?:\|\||;|\/\/|%00|\0))|['"] ?(?:\|\||&&) ?['"]?([0-9a-z])['"]? ?={2,3} ?['"]?\1\b/,
+  },
+  {
+    id: "ldap-injection",
+    category: "injection",
+    score: 5,
+    places: FIELDS,
+    reads: "text",
+    needs: ")",
+    pattern: /^[^()]{0,64}\)\)? ?\( ?(?:[|&!] ?\(|[a-z]{1,32} ?[=~<>])/,
+  },
+  {
+    id: "xpath-injection",
+    category: "injection",
+    score: 5,
+    places: FIELDS,
+    reads: "sql",
+    needs: "'\"",
+    pattern: /['"]\]? ?(?:or|and|\|) ?(?:\/\/|count ?\( ?[/.]|(?:local-)?name ?\( ?[./)]|string-length ?\(|position ?\( ?\))/,
+  },
+  {
+    id: "xxe",
+    category: "injection",
+    score: 5,
+    places: ["query", "cookie", "body"],
+    reads: "html",
+    needs: "<",
+    pattern: /<!entity |<!doctype [^>[]{0,64} system ?["']|<!doctype [^>[]{0,100}\[ ?<!|<xi:include/,
+  },
+  {
+    id: "prototype-pollution",
+    category: "injection",
+    score: 5,
+    places: ["name"],
+    reads: "text",
+    needs: "_[.",
+    pattern: /(?:^|[[.])__proto__(?:$|[\].[])|constructor(?:\]\[|\.|\[)prototype/,
+  },
+  {
+    // Arithmetic that only a template would do, and what leads from a template to the language below.
+    id: "template-injection",
+    category: "injection",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "text",
+    needs: "{<_@",
+    pattern:
+      /(?:\{\{|[$#*@~]\{|<%=?|@\() ?['"]?[0-9]{1,9}['"]? ?[*+-] ?['"]?[0-9]{1,9}|\{\{[^{}]{0,80}(?:__|constructor|\bconfig\b|popen|getruntime|lipsum|cycler\.|joiner\.|\bself\.|request\.application|_self\b|\bsystem\b)|[$#*%]\{[^{}]{0,60}(?:t\(java|getruntime|processbuilder|forname\(|getclass\(\)|applicationscope|@java\.|#_memberaccess|\.exec\()|<%=? ?[^%]{0,40}(?:system|`|exec\b|file\.(?:open|read)|io\.popen|require|process\.)|freemarker\.template\.utility|\{php\}|#set ?\( ?\$|\{% ?(?:debug|import os)|__(?:subclasses|globals|builtins|mro)__|\{\{<%\[%/,
+  },
+  {
+    id: "ssrf-metadata",
+    category: "ssrf",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "text",
+    needs: ".:/",
+    pattern:
+      /169\.254\.169\.254|169\.254\.170\.2\b|metadata\.google\.internal|metadata\.azure\.|100\.100\.100\.200|fd00:ec2::254|::ffff:a9fe:a9fe|\/\/(?:2852039166|0xa9fea9fe|0xa9\.0xfe|0251\.0376|025177524776|169\.16689662|169\.254\.43518)/,
+  },
+  {
+    id: "ssrf-scheme",
+    category: "ssrf",
+    score: 5,
+    places: FIELDS,
+    reads: "text",
+    needs: ":",
+    pattern: /(?:^|[^a-z0-9])(?:gopher|dict|tftp|netdoc|ldapi?s?):\/\/(?:127\.|localhost|\[|0\.0|10\.|172\.|192\.168|[a-z0-9.-]{1,64}:[0-9]{1,5}\/_)|(?:^|[^a-z0-9])jar:(?:https?|file):|^(?:gopher|dict|netdoc):\/|^file:\/{1,3}/,
+  },
+
+  // Script in a page: read with entities and JavaScript's escapes decoded.
+  {
+    id: "xss-script",
+    category: "xss",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "html",
+    needs: "<",
+    pattern: /<[/ ]?(?:[a-z0-9]{1,16}:)?script(?:[ />:"'=;]|$)/,
+  },
+  {
+    id: "xss-handler",
+    category: "xss",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "html",
+    needs: "=",
+    pattern:
+      /<[a-z!?/][^<>]{0,256}[ /"']on[a-z]{3,24} ?=|(?:^|[ /"'>])on(?:abort|animation[a-z]{3,9}|auxclick|before[a-z]{4,12}|begin|blur|bounce|canplay|change|click|close|contextmenu|copy|cut|dblclick|drag[a-z]{0,5}|drop|end|ended|error|finish|focus(?:in|out)?|hashchange|input|invalid|key(?:down|up|press)|load[a-z]{0,9}|message|mouse[a-z]{2,5}|page(?:show|hide)|paste|play|pointer[a-z]{2,11}|popstate|progress|repeat|reset|resize|scroll(?:end)?|search|select|start|submit|toggle|touch[a-z]{3,6}|transition[a-z]{3,6}|unload|wheel|webkit[a-z]{5,24}) ?= ?["'`]?[^"'`<>{ ]{1,64}(?:[(`=]|["'][^<>]{0,40}\()/,
+  },
+  {
+    // Needs code behind the colon: "JavaScript: The Good Parts" is a title.
+    id: "xss-url",
+    category: "xss",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "html",
+    needs: ":=",
+    pattern:
+      /(?:^|["'=(>[,; ])[ `]?j ?a ?v ?a ?s ?c ?r ?i ?p ?t ?:[^ "'<>]{0,64}(?:[(`=[{;]|\/\/|\/\*|%[0-9a-f])|["'=] ?(?:j ?a ?v ?a|v ?b) ?s ?c ?r ?i ?p ?t ?:|(?:^|["'=( ])(?:vbscript|livescript):[a-z]{1,32}[ (]|data:(?:text\/html|application\/xhtml|text\/javascript|application\/javascript)[;,]|data:image\/svg\+xml[^,]{0,32},[^<]{0,8}<(?:svg|x)[^>]{0,200} on|\bsrcdoc ?=|-moz-binding ?:|style ?=[^>]{0,100}expression ?\(/,
+  },
+  {
+    // Markup as such: rich text in a body, but nothing for a query.
+    id: "xss-tag",
+    category: "xss",
+    score: 5,
+    places: [...OUTSIDE_BODIES, "header"],
+    reads: "html",
+    needs: "<",
+    pattern:
+      /<\/?(?:iframe|frameset|frame|object|embed|applet|meta|base|link|style|svg|math|form|img|image|video|audio|body|html|head|marquee|isindex|details|template|xml|xss|input|textarea|button|select|keygen|portal|noscript|title|plaintext|listing|bgsound|layer|a href|a xlink|div style|x on)(?:[ />"'=:]|$)/,
+  },
+  {
+    id: "xss-code",
+    category: "xss",
+    score: 5,
+    places: OUTSIDE_BODIES,
+    reads: "html",
+    needs: "(`=[.",
+    pattern:
+      /\b(?:alert|confirm|prompt)(?:\?\.)? ?[(`] ?(?:[0-9]|['"/]|document|window|location|origin|string|this|self|top|xss)|['"`;)}\]] ?[-+*/;,|&^]{1,3} ?(?:alert|confirm|prompt|eval|function|settimeout|setinterval|fetch|import|top|self|window|parent|globalthis)[(`[.]|\bdocument ?\. ?(?:location|domain|cookie|write|writeln|body)(?:\.[a-z]{1,16})? ?[=(]|\+ ?document\.|(?:^|[ '";])(?:window\.|self\.|top\.)?location(?:\.href)? ?= ?['"`]|\[ ?['"`](?:alert|eval|cookie|constructor|document|location)['"`] ?\]|string\.fromcharcode ?\(|\beval ?\( ?(?:atob|unescape|string|name|location|['"`])|\.constructor ?\( ?['"`]|\b(?:inner|outer)html ?=/,
+  },
+
+  // Commands: read without the quotes and escapes that shells drop.
+  {
+    id: "rce-command",
+    category: "rce",
+    score: 5,
+    places: FIELDS,
+    reads: "shell",
+    needs: ";|&`$<>\n ",
+    pattern:
+      /(?:[;|&\n`{]|[$<>]\() ?(?:sudo |exec |eval |time |nohup |command )?(?:[\w./?*]{0,32}\/)?(?:(?:whoami|uname|ifconfig|ipconfig|systeminfo|tasklist|netstat|printenv)(?:[ ;|&<>)`#,}\n]|$)|(?:curl|wget|nc|ncat|netcat|nslookup|dig|host|ping|ping6|telnet|ftp|tftp|ssh|scp|socat|traceroute|tracert|fetch|lynx|aria2c)[ ,](?:-[a-z]|https?:|ftp:|[\w-]{1,40}\.[\w-]|[0-9]{1,3}\.|localhost|[$`%]|\/)|(?:cat|tac|less|more|head|tail|nl|od|xxd|strings|base64|rev|sort|cut|grep|egrep|awk|sed|tee|dd|cp|mv|rm|ls|dir|touch|mkdir|find|chmod|chown|tar|ln|source|type|del|copy|stat|file|du)[ ,](?:-[a-z]{1,8}(?:[ ;|&)`]|$)|\/|\.\.?\/|~|\*|[$`%]|<|[a-z]:\\?|[\w.-]{1,64}\.(?:php|txt|conf|cfg|ini|json|ya?ml|env|key|pem|log|sh|py|xml|db|sql|bak|htpasswd)\b|[\w.-]{1,32}\/)|(?:python[0-9.]{0,4}|perl|ruby|php|node|lua)[ ,](?:-[a-z]|[\w./-]{1,64}\.(?:py|pl|rb|php|js|lua)\b)|(?:ba|da|z|k|c|tc|a)?sh[ ,](?:-[a-z]|\/|<|[\w./-]{1,64}\.sh\b)|powershell(?:\.exe)? |cmd(?:\.exe)? ?\/|net (?:user|view|localgroup|share)\b|certutil|bitsadmin|wmic |reg (?:add|query|delete) |(?:sleep|usleep) [0-9]{1,4}[smh]? ?(?:$|[;|&#`)\n])|timeout (?:\/t )?[0-9]|chmod \+?[0-7ugoarwx+]{2,6} |kill(?:all)? -[0-9a-z]|(?:shutdown|reboot|halt|poweroff)(?: -| now|;|$)|useradd |passwd |su -|crontab -|mkfifo |busybox )|(?:\|\||&&|;|\|) ?(?:ls|id|ps|env|pwd|dir|w)(?: -[a-z]{1,8})? ?(?:[;|&\n)`#]|$)(?<![a-z][;|&](?:id|ps|env|pwd|dir|w))|(?:^|[0-9.)\]]) ?[|&;] ?(?:id|dir) ?(?:$|[;|&\n])/,
+  },
+  {
+    // What prose and scripts in a body hold as well.
+    id: "rce-command-query",
+    category: "rce",
+    score: 5,
+    places: OUTSIDE_BODIES,
+    reads: "shell",
+    needs: ";|&`$(\n",
+    pattern:
+      /(?:;|\|\||&&|\||\n) ?(?:echo|printf|print|set|export|exec|eval) [\w$%-]|`(?:[\w./]{0,32}\/)?(?:id|ls|ps|pwd|env|whoami|uname|hostname|cat|curl|wget|nc|ping|nslookup|dig|sleep|sh|bash|echo|python|perl|php)(?: [^`]{0,64})?`|\b(?:os\.system|os\.popen|subprocess\.(?:popen|call|run|check_output)|runtime\.exec|system|passthru|shell_exec|proc_open|pcntl_exec|popen|phpinfo|call_user_func|file_get_contents|base64_decode|assert|create_function|child_process|execsync|spawnsync) ?\( ?[\w$()/.-]/,
+  },
+  {
+    // $(id) of a shell; jQuery's $(id) goes on with a dot.
+    id: "rce-substitution",
+    category: "rce",
+    score: 5,
+    places: [...FIELDS, "header"],
+    reads: "shell",
+    needs: "$<>",
+    pattern:
+      /[$<>]\( ?(?:[\w./]{0,32}\/)?(?:id|whoami|uname|hostname|cat|tac|ls|ps|env|pwd|curl|wget|nc|ncat|ping|nslookup|dig|host|sleep|ba?sh|python[0-9]?|perl|php|ruby|echo|printf|touch|rm|expr|base64|sed|awk|head|tail|cut|rev|ifconfig|netstat|<)(?:[ <>|;&/]|\)(?!\.)|$)|\$\(\( ?[0-9]{1,6} ?[+*-] ?[0-9]{1,6} ?\)\)/,
+  },
+  {
+    id: "rce-shell",
+    category: "rce",
+    score: 5,
+    places: [...FIELDS, "header", "agent"],
+    reads: "shell",
+    needs: "/.-({|_",
+    pattern:
+      /\/dev\/(?:tcp|udp)\/[\w.]|\/bin\/(?:ba|da|z|k|c|tc)?sh(?: -[ci]| ?[<>|&;]|\)|$)(?<!#! ?\/bin\/(?:ba|da|z|k|c|tc)?sh)|\b(?:ba|da|z|k)?sh -i ?[<>&]|\bncat? -[a-z]{0,6}e|cmd(?:\.exe)? ?\/[ck] ?\w|powershell(?:\.exe)? -(?:e|enc|encodedcommand|nop|noprofile|c|command|w|ep|exec) |invoke-(?:expression|webrequest|mimikatz)|\.downloadstring ?\(|-urlcache |base64 (?:-d|--decode) ?\| ?\w{0,4}sh|(?:curl|wget) [^|]{1,200}\| ?(?:sudo )?(?:ba|da|z)?sh\b|__import__ ?\( ?(?:os|subprocess|pty|socket)|process\.mainmodule|child_process\)?\.(?:exec|spawn)|pty\.spawn ?\(|\{(?:cat|ls|curl|wget|nc|ping|id|rm|echo|bash|sh),[^}]{0,64}\}/,
+  },
+  {
+    id: "rce-php",
+    category: "rce",
+    score: 5,
+    places: [...FIELDS, "header", "agent"],
+    reads: "text",
+    needs: "<:=_",
+    pattern:
+      /<\?(?:php|=)?[^?]{0,100}(?:system|eval|exec|passthru|assert|base64_decode|phpinfo|file_put_contents|\$_(?:get|post|request|cookie|server|files))|\bo:[0-9]{1,4}:"[\w\\]{1,64}":[0-9]{1,4}:\{|auto_prepend_file|allow_url_include|\$_(?:get|post|request|cookie)\[/,
+  },
+  {
+    id: "rce-java",
+    category: "rce",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "text",
+    needs: ".#@{(0",
+    pattern:
+      /java\.lang\.(?:runtime|processbuilder)(?:@|\)|\(|,|\.getruntime|["'])|getruntime ?\( ?\) ?\. ?exec|#_memberaccess|@java\.lang|@ognl\.|class\.(?:module\.)?classloader|class\[['"]?(?:module|classloader)|\.functors\.invoker|%\{\( ?#|\bro0abx[a-z0-9]|javax\.script\.scriptengine|com\.sun\.rowset|spring\.cloud\.function\.routing/,
+  },
+  {
+    // With the nested lookups that spell "jndi" letter by letter: ${${::-j}ndi:...}, ${${lower:j}ndi:...}.
+    id: "log4shell",
+    category: "rce",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "html",
+    needs: "{",
+    pattern:
+      /\$\{ ?(?:jndi ?:|[^{}]{0,16}::-|(?:lower|upper):|(?:env|sys|k8s|ctx|main|date|sd|map|web|docker|spring|bundle|java|log4j)[^{}]{0,40}:-|j\$\{|[^{}]{0,16}\$\{(?:lower|upper|env|sys|date|::))/,
+  },
+  {
+    // CVE-2014-6271: a function definition from an environment variable's first character on.
+    id: "shellshock",
+    category: "rce",
+    score: 5,
+    places: EVERYWHERE,
+    reads: "text",
+    needs: "{",
+    pattern: /^ ?\( ?\) ?\{/,
+  },
+] as const satisfies readonly Rule[];
+
+export type RuleId = (typeof rules)[number]["id"] | (typeof checks)[number]["id"];
+
+export const ruleIds: readonly RuleId[] = [...checks, ...rules].map((rule) => rule.id);
+
+const NAMED: Readonly<Record<string, string>> = {
+  lt: "<",
+  gt: ">",
+  quot: '"',
+  apos: "'",
+  amp: "&",
+  colon: ":",
+  lpar: "(",
+  rpar: ")",
+  sol: "/",
+  bsol: "\\",
+  equals: "=",
+  grave: "`",
+  tab: " ",
+  newline: " ",
+  nbsp: " ",
+};
+
+function unescapeMarkup(text: string): string {
+  return text.replace(
+    /&(?:#(x?)([0-9a-f]{1,8})|([a-z]{2,7}));?|\\(?:u00|x)([0-9a-f]{2})/gi,
+    (whole, hex: string, digits: string | undefined, name: string | undefined, escaped: string | undefined) => {
+      if (name !== undefined) return NAMED[name.toLowerCase()] ?? whole;
+      const code = Number.parseInt(escaped ?? digits ?? "", escaped || hex ? 16 : 10);
+      return code <= 0xffff ? String.fromCharCode(code) : whole;
+    },
+  );
+}
+
+/** Block comments become blanks; what MySQL runs inside of version comments stays. No regex: an unclosed one would cost n². */
+function dropComments(text: string): string {
+  let out = "";
+  let from = 0;
+  for (let start = text.indexOf("/*"); start !== -1; start = text.indexOf("/*", from)) {
+    out += `${text.slice(from, start)} `;
+    const runs = text[start + 2] === "!";
+    const end = runs ? start + 3 : text.indexOf("*/", start + 2) + 2;
+    // Unclosed: the rest is a comment to the database, and the marker itself is what sqli-comment looks for.
+    if (end < start + 3) return `${out}/*`;
+    from = end;
+  }
+  return (out + text.slice(from)).replace(/\*\/|(?<=\s)[0-9]{5,6}(?=[a-z])/gi, " ");
+}
+
+/** How an interpreter would read a value. All give lower case, so that patterns need no flag. */
+export const readings = {
+  /** As it is. */
+  text: (value: string) => value.toLowerCase(),
+  /** Comments and any white space as one blank. */
+  sql: (value: string) =>
+    (value.includes("/*") ? dropComments(value) : value)
+      .replace(/(?:--|#)[^\n]{0,64}\n/g, " ")
+      .replace(/[\s\x0b]+/g, " ")
+      .toLowerCase(),
+  /** Character references and JavaScript escapes decoded, NUL dropped, any white space as one blank. */
+  html: (value: string) =>
+    (value.includes("&") || value.includes("\\") ? unescapeMarkup(value) : value)
+      .replaceAll("\0", "")
+      .replace(/\s+/g, " ")
+      .toLowerCase(),
+  /** Without quotes and escapes; ${IFS} and blanks as one blank; line breaks stay. */
+  shell: (value: string) =>
+    value
+      .replace(/['"^]|\\(?=[A-Za-z])|\$[@*]|\$\{[@*]\}/g, "")
+      .replace(/\$\{?ifs\}?(?:\$[0-9])?|[ \t\v\f\xa0]+/gi, " ")
+      .toLowerCase(),
+} as const;
+
+export type Reading = keyof typeof readings;
