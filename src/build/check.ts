@@ -3,22 +3,35 @@
  * module may be JavaScript), then what the parts say to each other. What policies know of their own options they check themselves,
  * in `plan`.
  */
-import { checkSync } from "recheck";
+import { types } from "node:util";
 import { z } from "zod";
-import type { ApiDeclaration, GatewayDeclaration, Match, RouteDeclaration } from "../config/api.ts";
-import type { Backend, ClusterDeclaration, Endpoint, Redirect, Split } from "../config/cluster.ts";
+import type {
+  ApiDeclaration,
+  GatewayDeclaration,
+  GatewayOptions,
+  Match,
+  RouteDeclaration,
+  RouteOptions,
+} from "../config/api.ts";
+import type { Backend, ClusterDeclaration, Endpoint, Redirect, Split, Target } from "../config/cluster.ts";
 import type { Declaration } from "../config/declaration.ts";
 import { parseDuration } from "../config/duration.ts";
+import { policyLists } from "../config/entries.ts";
 import { parseRange } from "../table/cidr.ts";
-import { isParameter, segmentsOf } from "../table/match.ts";
+import { segmentsOf } from "../table/match.ts";
 import { normalisePath } from "../table/path.ts";
-import type { Problems } from "./problem.ts";
+import { type Problems, quoted } from "./problem.ts";
+import { backtracking } from "./regex.ts";
 import { checkTimeouts } from "./timeouts.ts";
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+export const isName = (value: unknown): value is string =>
+  typeof value === "string" && /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(value);
+export const NAME_FIX = "use letters, digits, - . _; 63 at most";
+const BACKEND_FIX = "use a cluster or cluster.service(name)";
 const HOST = /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const METHOD = /^[A-Z]{2,20}$/;
-const HEADER = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+// The token of RFC 9110, 5.6.2: names of headers and cookies.
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 const duration = z
   .string()
@@ -28,23 +41,33 @@ const timeouts = z.strictObject({
   firstByte: duration.optional(),
   total: duration.optional(),
 });
+const ofKind = (value: unknown, ...kinds: string[]): boolean =>
+  kinds.some((kind) => (value as { kind?: unknown } | null | undefined)?.kind === kind);
 const reference = (...kinds: string[]) =>
   z.custom<object>(
-    (value) =>
-      kinds.includes((value as { kind?: string } | null)?.kind ?? "") &&
-      /^[A-Za-z_]\w*$/.test((value as { name?: string }).name ?? ""),
+    (value) => ofKind(value, ...kinds) && typeof (value as { name?: unknown }).name === "string",
     `must be ${kinds.map((kind) => `${kind}("NAME")`).join(" or ")}`,
   );
+const isTextList = (value: unknown) => Array.isArray(value) && value.every((item) => typeof item === "string");
 const policies = z.array(
   z.custom(
     (value) =>
-      typeof value === "function" || ["policy", "without"].includes((value as { kind?: string } | null)?.kind ?? ""),
+      typeof value === "function" ||
+      (ofKind(value, "policy") && typeof (value as { policy?: unknown }).policy === "string") ||
+      (ofKind(value, "without") && isTextList((value as { policies?: unknown }).policies)),
     "must be a policy, a Hono middleware or without(...)",
   ),
 );
-const conditions = z.record(z.string(), z.union([z.string(), z.instanceof(RegExp), z.literal(true)]));
+const regex = z.custom<RegExp>(types.isRegExp);
+const conditions = z.custom(
+  (value) =>
+    typeof value === "object" &&
+    value !== null &&
+    Object.values(value).every((wanted) => typeof wanted === "string" || wanted === true || types.isRegExp(wanted)),
+  "must map each name to a text, a RegExp or true",
+);
 
-const shapes = {
+export const shapes = {
   gateway: z.strictObject({
     policies: policies.optional(),
     store: z.strictObject({ url: reference("env"), token: reference("secret") }).optional(),
@@ -71,7 +94,7 @@ const shapes = {
   }),
   route: z.strictObject({
     to: z.custom<object>(
-      (value) => ["backend", "split", "redirect"].includes((value as { kind?: string } | null)?.kind ?? ""),
+      (value) => ofKind(value, "backend", "split", "redirect"),
       "must be a cluster, a cluster's service, split(...) or redirect(...)",
     ),
     policies: policies.optional(),
@@ -79,7 +102,7 @@ const shapes = {
     websocket: z.boolean().optional(),
   }),
   match: z.strictObject({
-    path: z.union([z.string().startsWith("/", "must begin with /"), z.instanceof(RegExp)]).optional(),
+    path: z.union([z.string().startsWith("/", "must begin with /"), regex]).optional(),
     methods: z.array(z.string().regex(METHOD, "is no method in upper case")).min(1).optional(),
     headers: conditions.optional(),
     query: conditions.optional(),
@@ -91,23 +114,40 @@ const shapes = {
     region: z.enum(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]).optional(),
     host: z.string().regex(HOST).optional(),
     services: z
-      .strictObject({ host: z.string().min(1).optional(), path: z.string().startsWith("/").optional() })
+      .strictObject({
+        host: z.string().min(1).optional(),
+        path: z.string().startsWith("/", "must begin with /").optional(),
+      })
       .optional(),
     scheme: z.enum(["http", "https"]).optional(),
     assertion: z.boolean().optional(),
+  }),
+  /** What a policy's options may refer to; checked where they are planned. */
+  consumer: z.strictObject({
+    claims: z.record(z.string(), z.string()),
+    groups: z.array(z.string()).optional(),
+  }),
+  endpoint: z.strictObject({
+    cluster: z.custom<ClusterDeclaration>((value) => ofKind(value, "cluster"), "must be a cluster"),
+    service: z
+      .string()
+      .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be lower case letters, digits and hyphens")
+      .optional(),
+    host: z.string().min(1).optional(),
+    path: z.string().startsWith("/", "must begin with /").optional(),
   }),
   split: z.strictObject({
     sticky: z
       .union([
         z.enum(["subject", "client"]),
-        z.strictObject({ cookie: z.string().regex(HEADER), maxAge: z.int().min(1).optional() }),
-        z.strictObject({ header: z.string().regex(HEADER) }),
+        z.strictObject({ cookie: z.string().regex(TOKEN), maxAge: z.int().min(1).optional() }),
+        z.strictObject({ header: z.string().regex(TOKEN) }),
       ])
       .optional(),
     override: z
       .strictObject({
-        header: z.string().regex(HEADER).optional(),
-        cookie: z.string().regex(HEADER).optional(),
+        header: z.string().regex(TOKEN).optional(),
+        cookie: z.string().regex(TOKEN).optional(),
         secret: reference("secret"),
       })
       .optional(),
@@ -127,344 +167,302 @@ const shapes = {
   }),
 };
 
-/** Adds to `problems` all that `check` finds. `true`: the declaration has the right shape, so that it can be planned. */
-export function checkConfiguration(gateway: GatewayDeclaration, problems: Problems): boolean {
-  const before = problems.list.length;
-  shape(problems, gateway, "gateway", shapes.gateway, gateway.options);
-  checkTimeouts(problems, gateway, "gateway", gateway.options?.timeouts);
+/**
+ * Adds to `problems` all that `check` finds, and gives what is left of the configuration without that, so that `plan` can tell its
+ * own at the same time.
+ */
+export function checkConfiguration(gateway: GatewayDeclaration, problems: Problems): GatewayDeclaration {
+  const options = sound(problems, gateway, "gateway", shapes.gateway, gateway.options);
+  checkTimeouts(problems, gateway, "gateway", options.timeouts);
   if (!Array.isArray(gateway.apis) || gateway.apis.length === 0) {
     problems.add(gateway, "gateway", "has no APIs", "give it a list of api(...)");
-    return false;
+    return { ...gateway, options, apis: [] };
   }
-  const clusters = new Map<string, ClusterDeclaration>();
-  const apis = unique<ApiDeclaration>(problems, "api", gateway.apis);
-  const hosts = new Set(gateway.apis.flatMap((api) => (Array.isArray(api?.options?.hosts) ? api.options.hosts : [])));
-  for (const api of apis) {
-    const subject = `api "${api.name}"`;
-    const whole = shape(problems, api, subject, shapes.api, api.options);
-    if (whole) checkTimeouts(problems, api, subject, api.options.timeouts, gateway.options?.timeouts);
-    if (!Array.isArray(api.routes)) {
-      problems.add(api, subject, "has no list of routes", "give route(...)s as the third argument");
-      continue;
-    }
-    for (const route of unique<RouteDeclaration>(problems, "route", api.routes, `${api.name}/`))
-      checkRoute(problems, gateway, api, route, clusters, hosts);
+  const apis = unique<ApiDeclaration>(problems, gateway, "api", gateway.apis).map((api) => {
+    const own = sound(problems, api, `api "${api.name}"`, shapes.api, api.options);
+    // Hosts that are not known are not any host.
+    return { ...api, options: own === api.options ? own : { ...own, hosts: own.hosts ?? [] } };
+  });
+  const around = {
+    gateway: options,
+    targets: new Map<object, boolean>(),
+    hosts: new Set(apis.flatMap((api) => api.options.hosts ?? [])),
+  };
+  const checked = { ...gateway, options, apis: apis.map((api) => checkApi(problems, api, around)) };
+  if (gateway.options?.store === undefined) refuseLimits(checked, problems);
+  return checked;
+}
+
+/** Of a gateway that has no store. */
+function refuseLimits(gateway: GatewayDeclaration, problems: Problems): void {
+  for (const entry of new Set(policyLists(gateway).flatMap(({ entries }) => entries))) {
+    if (typeof entry === "function" || entry.kind !== "policy" || entry.policy !== "rateLimit") continue;
+    if (entry.options?.mode === "off") continue;
+    const fix = "give gateway({ store: { url: env(...), token: secret(...) } })";
+    problems.add(entry, "policy rateLimit", "has no store to count in", fix);
   }
-  return problems.list.length === before;
+}
+
+/** What stands around an API. */
+interface Surroundings {
+  readonly gateway: GatewayOptions;
+  /** Clusters, backends, splits and redirects that have been looked at, and whether they are sound: each is told once. */
+  readonly targets: Map<object, boolean>;
+  /** All that any API declares. */
+  readonly hosts: ReadonlySet<string>;
+}
+
+function checkApi(problems: Problems, api: ApiDeclaration, around: Surroundings): ApiDeclaration {
+  const subject = `api "${api.name}"`;
+  const { timeouts } = api.options;
+  checkTimeouts(problems, api, subject, timeouts, around.gateway.timeouts);
+  if (!Array.isArray(api.routes) || api.routes.length === 0) {
+    problems.add(api, subject, "has no list of routes", "give route(...)s as the third argument");
+    return { ...api, routes: [] };
+  }
+  const routes = unique<RouteDeclaration>(problems, api, "route", api.routes, `${api.name}/`);
+  return { ...api, routes: routes.map((route) => checkRoute(problems, route, api, around)) };
 }
 
 /** Those of `declarations` that are of the kind and whose names are unique; tells of the others. */
 function unique<D extends Declaration & { readonly kind: string; readonly name: string }>(
   problems: Problems,
+  parent: Declaration,
   kindName: string,
   declarations: readonly D[],
   prefix = "",
 ): D[] {
   const named = new Map<string, D>();
-  const taken = new Map<D, string>();
-  for (const declaration of declarations) {
-    if ((declaration as { kind?: string } | null)?.kind !== kindName) {
-      problems.add(
-        undefined,
-        `${kindName}s`,
-        `the list holds something that is no ${kindName}`,
-        `make each with ${kindName}(...)`,
-      );
-    } else if (taken.has(declaration)) {
-      problems.add(declaration, `${kindName} "${prefix}${declaration.name}"`, "is listed twice", "list it once");
-    } else if (typeof declaration.name !== "string" || !NAME.test(declaration.name)) {
-      problems.add(
-        declaration,
-        `${kindName} ${JSON.stringify(declaration.name)}`,
-        "is no usable name",
-        "use letters, digits, - . _; 63 at most",
-      );
-    } else if (named.has(declaration.name)) {
-      problems.add(
-        declaration,
-        `${kindName} "${prefix}${declaration.name}"`,
-        "has the name of another",
-        `name it differently: records and policies go by the name`,
-      );
-    } else {
-      named.set(declaration.name, declaration);
-      taken.set(declaration, declaration.name);
+  for (const [position, declaration] of declarations.entries()) {
+    if (!ofKind(declaration, kindName)) {
+      const message = `number ${position + 1} of the list is ${quoted(declaration)}, no ${kindName}`;
+      problems.add(parent, `${kindName}s`, message, `make each with ${kindName}(...)`);
+      continue;
     }
+    const { name } = declaration;
+    if (!isName(name)) {
+      problems.add(declaration, `${kindName} ${quoted(name)}`, "is no usable name", NAME_FIX);
+      continue;
+    }
+    const other = named.get(name);
+    const subject = `${kindName} "${prefix}${name}"`;
+    if (other === declaration) problems.add(declaration, subject, "is listed twice", "list it once");
+    else if (other) {
+      const fix = "name it differently: records and policies go by the name";
+      problems.add(declaration, subject, "has the name of another", fix);
+    } else named.set(name, declaration);
   }
   return [...named.values()];
 }
 
 function checkRoute(
   problems: Problems,
-  gateway: GatewayDeclaration,
-  api: ApiDeclaration,
   route: RouteDeclaration,
-  clusters: Map<string, ClusterDeclaration>,
-  hosts: ReadonlySet<string>,
-): void {
+  api: ApiDeclaration,
+  around: Surroundings,
+): RouteDeclaration {
   const subject = `route "${api.name}/${route.name}"`;
-  const whole = shape(problems, route, subject, shapes.route, route.options);
-  if (!Array.isArray(route.matches) || route.matches.length === 0) {
-    problems.add(route, subject, "matches nothing", 'give a match such as { path: "/v1/orders" }');
-  } else {
+  const tell: Tell = (message, fix) => problems.add(route, subject, message, fix);
+  const matches: Match[] = [];
+  if (!Array.isArray(route.matches) || route.matches.length === 0)
+    tell("matches nothing", 'give a match such as { path: "/v1/orders" }');
+  else {
     for (const match of route.matches) {
-      if (shape(problems, route, subject, shapes.match, match))
-        checkMatch(problems, route, subject, match, gateway.options?.escapedSlashes);
+      const before = problems.list.length;
+      if (shape(problems, route, subject, shapes.match, match)) checkMatch(tell, match, around.gateway.escapedSlashes);
+      if (problems.list.length === before) matches.push(match);
     }
   }
-  if (!whole) return;
-  checkTimeouts(problems, route, subject, route.options.timeouts, api.options?.timeouts, gateway.options?.timeouts);
-  const { to } = route.options;
-  if (to.kind === "backend") checkBackend(problems, route, subject, to, clusters);
-  else if (to.kind === "split") checkSplit(problems, to, subject, clusters);
-  else checkRedirect(problems, to, subject, hosts);
+  const { to, ...options } = sound(problems, route, subject, shapes.route, route.options);
+  checkTimeouts(problems, route, subject, options.timeouts, api.options.timeouts, around.gateway.timeouts);
+  const reachable = to !== undefined && checkTarget(problems, route, subject, to, around);
+  return { ...route, matches, options: reachable ? { ...options, to } : (options as RouteOptions) };
 }
 
-function checkMatch(
-  problems: Problems,
-  route: RouteDeclaration,
-  subject: string,
-  match: Match,
-  escapedSlashes?: "refuse" | "keep",
-): void {
+type Tell = (message: string, fix: string) => void;
+
+function checkMatch(tell: Tell, match: Match, escapedSlashes?: "refuse" | "keep"): void {
   const { path = "/*", headers = {}, query = {}, cookies = {} } = match;
-  if (path instanceof RegExp) checkRegex(problems, route, subject, path);
-  else checkPath(problems, route, subject, path, escapedSlashes);
+  if (typeof path === "string") checkPath(tell, path, escapedSlashes);
+  else if (/^\^?\w[^|]*$/.test(path.source))
+    tell(`path ${path} can never match: every path begins with /`, "begin it with \\/");
+  else checkRegex(tell, path);
+  const seen = new Set<string>();
   for (const name of Object.keys(headers)) {
-    if (!HEADER.test(name))
-      problems.add(route, subject, `"${name}" is no header name`, "use letters, digits and hyphens");
+    if (!TOKEN.test(name)) tell(`"${name}" is no header name`, "use letters, digits and hyphens");
+    else if (seen.has(name.toLowerCase()))
+      tell(`has two conditions on the header "${name.toLowerCase()}"`, "keep one of them");
+    seen.add(name.toLowerCase());
   }
-  for (const condition of [...Object.values(headers), ...Object.values(query), ...Object.values(cookies)]) {
-    if (condition instanceof RegExp) checkRegex(problems, route, subject, condition);
+  for (const name of Object.keys(cookies)) {
+    if (!TOKEN.test(name)) tell(`"${name}" is no cookie name`, "use letters, digits and hyphens");
+  }
+  for (const condition of [headers, query, cookies].flatMap((conditions) => Object.values(conditions))) {
+    if (types.isRegExp(condition)) checkRegex(tell, condition);
   }
 }
 
-function checkPath(
-  problems: Problems,
-  route: RouteDeclaration,
-  subject: string,
-  path: string,
-  escapedSlashes?: "refuse" | "keep",
-): void {
+function checkPath(tell: Tell, path: string, escapedSlashes: "refuse" | "keep" = "refuse"): void {
   const value = path.endsWith("/*") ? path.slice(0, -2) || "/" : path;
   if (value.includes("*")) {
-    problems.add(
-      route,
-      subject,
-      `path "${path}" has a * that is not its last segment`,
-      "end a prefix with /*, write one segment as {name}, or use a RegExp",
-    );
+    const fix = "end a prefix with /*, write one segment as {name}, or use a RegExp";
+    tell(`path "${path}" has a * that is not its last segment`, fix);
     return;
   }
   const names = segmentsOf(value).filter((segment) => /[{}]/.test(segment));
   for (const segment of names) {
-    if (!isParameter(segment) || !/^\/\{[A-Za-z_]\w*\}$/.test(segment)) {
-      problems.add(
-        route,
-        subject,
-        `path "${path}" has "${segment.slice(1)}"`,
-        "a parameter is a whole segment: {name}",
-      );
-    }
+    if (!/^\/\{[A-Za-z_]\w*\}$/.test(segment))
+      tell(`path "${path}" has "${segment.slice(1)}"`, "a parameter is a whole segment: {name}");
   }
-  if (new Set(names).size !== names.length)
-    problems.add(route, subject, `path "${path}" names a parameter twice`, "name each parameter once");
+  if (new Set(names).size !== names.length) tell(`path "${path}" names a parameter twice`, "name each parameter once");
   const plain = value.replace(/\{\w*\}/g, "parameter");
-  const normal = normalisePath(plain, { ...(escapedSlashes && { escapedSlashes }) });
+  const normal = normalisePath(plain, { escapedSlashes });
   if (normal.refused) {
-    problems.add(
-      route,
-      subject,
-      `path "${path}" can never match: requests for it answer 400 ${normal.refused}`,
-      "write the path as clients should ask for it",
-    );
+    const message = `path "${path}" can never match: requests for it answer 400 ${normal.refused}`;
+    tell(message, "write the path as clients should ask for it");
   } else if (normal.path !== plain) {
     const spelled =
       value === plain
         ? `write "${normal.path}${path.endsWith("/*") ? "/*" : ""}"`
         : "write it without escapes, dots and double slashes";
-    problems.add(route, subject, `path "${path}" is not in the form in which requests are matched`, spelled);
+    tell(`path "${path}" is not in the form in which requests are matched`, spelled);
   }
-  if (`${value}/`.startsWith("/.well-known/portcullis/")) {
-    problems.add(route, subject, `path "${path}" is the gateway's own`, "choose another path");
-  }
+  if (`${value}/`.startsWith("/.well-known/portcullis/"))
+    tell(`path "${path}" is the gateway's own`, "choose another path");
 }
 
-const safety = new Map<string, string | undefined>();
-
-function checkRegex(problems: Problems, route: RouteDeclaration, subject: string, regex: RegExp): void {
-  if (/[^imsu]/.test(regex.flags)) {
-    problems.add(route, subject, `${regex} has flags that mean nothing in a match`, "keep only i, m, s, u");
+function checkRegex(tell: Tell, regex: RegExp): void {
+  if (/[^is]/.test(regex.flags)) {
+    tell(`${regex} has flags that a match does not know`, "keep only i and s");
     return;
   }
-  const key = String(regex);
-  if (!safety.has(key)) {
-    const { status, ...found } = checkSync(`^(?:${regex.source})$`, regex.flags.replace("u", ""), { timeout: 5_000 });
-    const attack = "attack" in found && found.attack ? ` on input such as ${found.attack.pattern}` : "";
-    safety.set(
-      key,
-      status === "safe"
-        ? undefined
-        : status === "vulnerable"
-          ? `can backtrack without end${attack}`
-          : "could not be proved to be safe from backtracking",
-    );
-  }
-  const unsafe = safety.get(key);
-  if (unsafe)
-    problems.add(
-      route,
-      subject,
-      `${regex} ${unsafe}`,
-      "avoid repeating what itself repeats, e.g. write [^/]+ instead of (.*)+",
-    );
+  // In a match `.` is any character, as with the s flag (plan.ts).
+  const unsafe = backtracking(new RegExp(regex.source, `${regex.flags.replace("s", "")}s`));
+  if (unsafe) tell(`${regex} ${unsafe}`, "avoid repeating what itself repeats, e.g. write [^/]+ instead of (.*)+");
+}
+
+/** Whether requests can be sent there. */
+function checkTarget(
+  problems: Problems,
+  route: RouteDeclaration,
+  subject: string,
+  to: Target,
+  { targets, hosts }: Surroundings,
+): boolean {
+  const known = targets.get(to);
+  if (known !== undefined) return known;
+  const before = problems.list.length;
+  let reachable = true;
+  if (to.kind === "backend") reachable = checkBackend(problems, route, subject, to, targets);
+  else if (to.kind === "split") reachable = checkSplit(problems, to, subject, targets);
+  else checkRedirect(problems, to, subject, hosts);
+  reachable &&= problems.list.length === before;
+  targets.set(to, reachable);
+  return reachable;
 }
 
 function checkBackend(
   problems: Problems,
   declaration: Declaration,
   subject: string,
-  backend: Backend,
-  clusters: Map<string, ClusterDeclaration>,
-): void {
-  if (!Array.isArray(backend.endpoints)) {
-    problems.add(declaration, subject, "`to` is no backend", "use a cluster or cluster.service(name)");
-    return;
+  { endpoints }: Backend,
+  targets: Map<object, boolean>,
+): boolean {
+  if (!Array.isArray(endpoints) || endpoints.length === 0) {
+    problems.add(declaration, subject, "leads to a backend without endpoints", BACKEND_FIX);
+    return false;
   }
-  for (const endpoint of backend.endpoints) {
-    checkCluster(problems, endpoint.cluster, clusters);
-    checkService(problems, declaration, subject, endpoint);
+  let reachable = true;
+  for (const endpoint of endpoints) {
+    const whole = shape(problems, declaration, subject, shapes.endpoint, endpoint);
+    if (whole && checkCluster(problems, endpoint.cluster, targets))
+      checkService((message, fix) => problems.add(declaration, subject, message, fix), endpoint);
+    else reachable = false;
   }
+  return reachable;
 }
 
-function checkCluster(
-  problems: Problems,
-  cluster: ClusterDeclaration,
-  clusters: Map<string, ClusterDeclaration>,
-): void {
-  const subject = `cluster ${JSON.stringify(cluster.name)}`;
-  const known = clusters.get(cluster.name);
-  if (known === cluster) return;
-  if (known) problems.add(cluster, subject, "has the name of another cluster", "name it differently");
-  clusters.set(cluster.name, cluster);
-  if (typeof cluster.name !== "string" || !NAME.test(cluster.name)) {
-    problems.add(cluster, subject, "is no usable name", "use letters, digits, - . _; 63 at most");
+/** Whether the cluster can be used; what is wrong with it is told when it is met for the first time. */
+function checkCluster(problems: Problems, cluster: ClusterDeclaration, targets: Map<object, boolean>): boolean {
+  const known = targets.get(cluster);
+  if (known !== undefined) return known;
+  const before = problems.list.length;
+  const subject = `cluster ${quoted(cluster.name)}`;
+  const tell: Tell = (message, fix) => problems.add(cluster, subject, message, fix);
+  if (!isName(cluster.name)) tell("is no usable name", NAME_FIX);
+  else if (
+    [...targets.keys()].some((other) => ofKind(other, "cluster") && (other as typeof cluster).name === cluster.name)
+  )
+    tell("has the name of another cluster", "name it differently");
+  if (shape(problems, cluster, subject, shapes.cluster, cluster.options)) {
+    const { ingress, certificate, scheme } = cluster.options;
+    if (ofKind(ingress, "env") && scheme)
+      tell("`scheme` is for bindings", "write the scheme into the URL in the environment");
+    if (ofKind(ingress, "binding") && certificate) {
+      const message = "has a certificate and a binding, and only one can make the connection";
+      tell(message, "use ingress: env(...) with the certificate");
+    }
   }
-  if (!shape(problems, cluster, subject, shapes.cluster, cluster.options)) return;
-  const { ingress, certificate, scheme } = cluster.options;
-  if (ingress.kind === "env" && scheme)
-    problems.add(cluster, subject, "`scheme` is for bindings", "write the scheme into the URL in the environment");
-  if (ingress.kind === "binding" && certificate) {
-    problems.add(
-      cluster,
-      subject,
-      "has a certificate and a binding, and only one can make the connection",
-      "use ingress: env(...) with the certificate",
-    );
-  }
+  const usable = problems.list.length === before;
+  targets.set(cluster, usable);
+  return usable;
 }
 
-function checkService(
-  problems: Problems,
-  declaration: Declaration,
-  subject: string,
-  { cluster, service, host, path }: Endpoint,
-): void {
+function checkService(tell: Tell, { cluster, service, host, path }: Endpoint): void {
   if (service === undefined) return;
-  if (typeof service !== "string" || !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(service)) {
-    problems.add(
-      declaration,
-      subject,
-      `${JSON.stringify(service)} is no service name`,
-      "use lower case letters, digits and hyphens",
-    );
-  }
-  const template = cluster.options?.services;
+  const template = cluster.options.services;
   if (!host && !path && !template?.host && !template?.path) {
-    problems.add(
-      declaration,
-      subject,
+    tell(
       `nothing tells service "${service}" apart at the ingress of cluster "${cluster.name}"`,
       `give the cluster services: { host: "{service}.example.com" } or { path: "/{service}" }`,
     );
   }
-  const address = (host ?? template?.host ?? "a").replace("{service}", "service");
+  const address = (host ?? template?.host ?? "a").replaceAll("{service}", "service");
   if (!HOST.test(address) || address.startsWith("*"))
-    problems.add(
-      declaration,
-      subject,
-      `"${host ?? template?.host}" is no host`,
-      "write a host name in lower case, with {service} for the service",
-    );
-  const prefix = (path ?? template?.path ?? "/").replace("{service}", "service");
-  if (!isNormal(prefix))
-    problems.add(declaration, subject, `"${path ?? template?.path}" is no usable path prefix`, "write it as /prefix");
+    tell(`"${host ?? template?.host}" is no host`, "write a host name in lower case, with {service} for the service");
+  const prefix = (path ?? template?.path ?? "/").replaceAll("{service}", "service");
+  if (!isNormal(prefix)) tell(`"${path ?? template?.path}" is no usable path prefix`, "write it as /prefix");
 }
 
-function checkSplit(
-  problems: Problems,
-  split: Split,
-  subject: string,
-  clusters: Map<string, ClusterDeclaration>,
-): void {
-  shape(problems, split, `${subject}, split`, shapes.split, split.options);
+function checkSplit(problems: Problems, split: Split, subject: string, targets: Map<object, boolean>): boolean {
+  const tell: Tell = (message, fix) => problems.add(split, subject, message, fix);
+  const { override } = sound(problems, split, subject, shapes.split, split.options);
   const arms = Object.entries(split.arms ?? {});
-  if (arms.length === 0) problems.add(split, subject, "the split has no arms", "name at least one backend");
-  let sum = 0;
+  if (arms.length === 0) tell("the split has no arms", "name at least one backend");
+  let reachable = true;
   for (const [name, arm] of arms) {
-    if (!NAME.test(name)) problems.add(split, subject, `"${name}" is no usable arm name`, "use letters, digits, - . _");
-    if ((arm as { kind?: string } | null)?.kind !== "backend") {
-      problems.add(split, subject, `arm "${name}" is no backend`, "use a cluster or cluster.service(name)");
-      continue;
-    }
-    if (typeof arm.share !== "number" || !Number.isFinite(arm.share) || arm.share < 0) {
-      problems.add(split, subject, `arm "${name}" has no weight of 0 or more`, "give it one: .weight(5)");
-    } else sum += arm.share;
-    checkBackend(problems, split, subject, arm, clusters);
+    if (!isName(name)) tell(`"${name}" is no usable arm name`, NAME_FIX);
+    if (!ofKind(arm, "backend")) tell(`arm "${name}" is no backend`, BACKEND_FIX);
+    else if (!checkBackend(problems, split, subject, arm, targets)) reachable = false;
   }
-  if (arms.length > 0 && sum === 0)
-    problems.add(
-      split,
-      subject,
-      "the arms' weights sum to 0, so no request could be sent anywhere",
-      "give one arm a weight",
-    );
-  const override = split.options?.override;
-  if (override && !override.header && !override.cookie) {
-    problems.add(
-      split,
-      subject,
-      "the override names neither header nor cookie",
-      "say where the client states its wish",
-    );
-  }
+  const shares = arms.map(([, arm]) => (arm as Partial<Backend> | null)?.share);
+  shares.forEach((share, position) => {
+    if (!isWeight(share) && ofKind(arms[position]?.[1], "backend"))
+      tell(`arm "${arms[position]?.[0]}" has no weight of 0 or more`, "give it one: .weight(5)");
+  });
+  if (arms.length > 0 && shares.every((share) => share === 0))
+    tell("the arms' weights sum to 0, so no request could be sent anywhere", "give one arm a weight");
+  if (override && !override.header && !override.cookie)
+    tell("the override names neither header nor cookie", "say where the client states its wish");
+  return reachable;
 }
+
+const isWeight = (share: unknown): share is number => typeof share === "number" && share >= 0 && share <= 1e9;
 
 function checkRedirect(problems: Problems, redirect: Redirect, subject: string, hosts: ReadonlySet<string>): void {
-  if (!shape(problems, redirect, `${subject}, redirect`, shapes.redirect, redirect.options)) return;
+  if (!shape(problems, redirect, subject, shapes.redirect, redirect.options)) return;
+  const tell: Tell = (message, fix) => problems.add(redirect, subject, message, fix);
   const { host, path, scheme, port } = redirect.options;
-  if (
-    host &&
-    !hosts.has(host) &&
-    ![...hosts].some((known) => known.startsWith("*.") && host.endsWith(known.slice(1)))
-  ) {
-    problems.add(
-      redirect,
-      subject,
-      `redirects to "${host}", which no API declares`,
-      "declare the host on an api, so that no redirect leads elsewhere by accident",
-    );
+  const declared = (name: string) =>
+    hosts.has(name) || [...hosts].some((known) => known.startsWith("*.") && name.endsWith(known.slice(1)));
+  if (host && !declared(host)) {
+    const fix = "declare the host on an api, so that no redirect leads elsewhere by accident";
+    tell(`redirects to "${host}", which no API declares`, fix);
   }
-  if (!host && !path && !scheme && !port)
-    problems.add(redirect, subject, "redirects to itself", "change host, path, scheme or port");
+  if (!host && !path && !scheme && !port) tell("redirects to itself", "change host, path, scheme or port");
   const target = path && ("prefix" in path ? path.prefix : path.full);
   if (target && !isNormal(target))
-    problems.add(
-      redirect,
-      subject,
-      `"${target}" is not a normal path`,
-      "write it without escapes, dots and double slashes",
-    );
+    tell(`"${target}" is not a normal path`, "write it without escapes, dots and double slashes");
 }
 
 const isNormal = (path: string): boolean => {
@@ -487,6 +485,24 @@ export function shape(
     problems.add(declaration, subject, path ? `\`${path}\`: ${issue.message}` : issue.message, fixFor(issue));
   }
   return false;
+}
+
+/** Tells of the same, and gives what is left of `value` without the members at fault; of a list, without its items at fault. */
+function sound<Options extends object>(
+  problems: Problems,
+  declaration: Declaration,
+  subject: string,
+  schema: z.ZodType,
+  value: Options,
+): Options {
+  if (shape(problems, declaration, subject, schema, value)) return value;
+  const faults = schema.safeParse(value).error?.issues.map(({ path }) => path) ?? [];
+  const members = Object.entries(value ?? {}).flatMap(([name, member]): [string, unknown][] => {
+    const items = faults.filter(([at]) => at === name).map(([, item]) => item);
+    if (items.length === 0) return [[name, member]];
+    return Array.isArray(member) ? [[name, member.filter((_, position) => !items.includes(position))]] : [];
+  });
+  return Object.fromEntries(members) as Options;
 }
 
 function fixFor(issue: z.core.$ZodIssue): string {

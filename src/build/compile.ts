@@ -4,9 +4,9 @@ import { gatewayOf } from "../config/entries.ts";
 import type { RouteTable } from "../table/table.ts";
 import { checkConfiguration } from "./check.ts";
 import { checkEnvironment, wranglerFileFor } from "./environment.ts";
-import { planTable } from "./plan.ts";
+import { type Planned, planTable } from "./plan.ts";
 import { ConfigurationRefused } from "./problem.ts";
-import { type RoutesModule, readRoutes } from "./read.ts";
+import { addThrown, type RoutesModule, readRoutes } from "./read.ts";
 
 export interface CompileOptions {
   /** The routes module, or a folder with an index. */
@@ -27,11 +27,9 @@ export interface Compiled {
 export async function compileRoutes({ routes, config }: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
-  const gateway = gatewayOf(module.exported);
-  if (!checkConfiguration(gateway, problems)) throw new ConfigurationRefused(problems.list);
-  const { table, declarations } = planTable(gateway, problems);
+  const { table, declarations, references } = plan(module);
   const wrangler = config ?? (await wranglerFileFor(module.file));
-  if (wrangler) await checkEnvironment(table, gateway, wrangler, problems);
+  if (wrangler) await checkEnvironment(table, references, wrangler, problems);
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
   const sources: Record<string, string> = {};
   for (const [name, { declaredAt }] of declarations) {
@@ -39,4 +37,16 @@ export async function compileRoutes({ routes, config }: CompileOptions): Promise
     if (place) sources[name] = `${relative(process.cwd(), place.file)}:${place.line}`;
   }
   return { table, sources, module, wrangler };
+}
+
+/** Declarations may hold code that runs when they are looked at, such as getters. */
+function plan({ exported, problems }: RoutesModule): Planned {
+  try {
+    return planTable(checkConfiguration(gatewayOf(exported), problems), problems);
+  } catch (error) {
+    // Not the module's own: a defect of ours, to be seen as one.
+    if (error instanceof Error && !problems.locate(error)) throw error;
+    addThrown(error, problems);
+    throw new ConfigurationRefused(problems.list);
+  }
 }

@@ -2,25 +2,32 @@
  * What the configuration asks of its environment, held against wrangler.toml (or wrangler.json, wrangler.jsonc): every name must be
  * there, with the right kind, at the top level and in each named environment, since wrangler inherits none of these.
  */
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { parse as parseToml } from "smol-toml";
-import type { GatewayDeclaration } from "../config/api.ts";
+import { z } from "zod";
+import type { Reference } from "../config/values.ts";
 import type { RouteTable } from "../table/table.ts";
 import type { Problems } from "./problem.ts";
 import { textOfFile } from "./read.ts";
 
-interface WranglerEnvironment {
-  readonly vars?: Readonly<Record<string, unknown>>;
-  readonly secrets?: { readonly required?: readonly string[] };
-  readonly services?: readonly { readonly binding?: string }[];
-  readonly vpc_services?: readonly { readonly binding?: string }[];
-  readonly vpc_networks?: readonly { readonly binding?: string }[];
-  readonly mtls_certificates?: readonly { readonly binding?: string }[];
-}
+const bindings = z.array(z.looseObject({ binding: z.string() })).optional();
+const environment = z.looseObject({
+  vars: z.record(z.string(), z.unknown()).optional(),
+  secrets: z.looseObject({ required: z.array(z.string()).optional() }).optional(),
+  services: bindings,
+  vpc_services: bindings,
+  vpc_networks: bindings,
+  mtls_certificates: bindings,
+});
+/** What of wrangler's configuration concerns the gateway. */
+const wranglerConfig = environment.extend({
+  compatibility_date: z.string().optional(),
+  compatibility_flags: z.array(z.string()).optional(),
+  env: z.record(z.string(), environment).optional(),
+});
 
-interface WranglerConfig extends WranglerEnvironment {
-  readonly env?: Readonly<Record<string, WranglerEnvironment>>;
-}
+type WranglerEnvironment = z.infer<typeof environment>;
+export type WranglerConfig = z.infer<typeof wranglerConfig>;
 
 const FILES = ["wrangler.toml", "wrangler.json", "wrangler.jsonc"];
 
@@ -37,9 +44,13 @@ export async function wranglerFileFor(routes: string): Promise<string | undefine
   return undefined;
 }
 
+/** The configuration in `text`; `file` tells by its name how it is written. Throws what the parser throws. */
+export const parseWrangler = (file: string, text: string): WranglerConfig =>
+  (file.endsWith(".toml") ? parseToml(text) : JSON.parse(withoutComments(text))) as WranglerConfig;
+
 export async function checkEnvironment(
   table: RouteTable,
-  gateway: GatewayDeclaration,
+  references: ReadonlyMap<string, Reference>,
   file: string,
   problems: Problems,
 ): Promise<void> {
@@ -48,85 +59,77 @@ export async function checkEnvironment(
     problems.add(undefined, file, "cannot be read", "give wrangler's configuration with --config FILE");
     return;
   }
+  const subject = "wrangler configuration";
   let config: WranglerConfig;
   try {
-    config = (file.endsWith(".toml") ? parseToml(text) : JSON.parse(withoutComments(text))) as WranglerConfig;
+    config = parseWrangler(file, text);
   } catch (error) {
-    const { line = 1, message } = error as { line?: number; message: string };
-    problems.addAt(
-      file,
-      line,
-      "wrangler configuration",
-      `cannot be read: ${message.split("\n")[0]}`,
-      "correct the line",
-    );
+    const message = (error as Error).message.split("\n", 1)[0];
+    problems.addAt(file, lineOfError(error, text), subject, `cannot be read: ${message}`, "correct the line");
     return;
   }
-  const environments: [where: string, WranglerEnvironment][] = [
-    ["", config],
-    ...Object.entries(config.env ?? {}).map(([name, environment]): [string, WranglerEnvironment] => [
-      `env.${name}.`,
-      environment,
-    ]),
-  ];
-  for (const [where, environment] of environments) checkNames(table, gateway, file, text, where, environment, problems);
+  const { success, error } = wranglerConfig.safeParse(config);
+  if (!success) {
+    for (const { path, message } of error.issues) {
+      const at = lineOf(text, String(path.findLast((name) => typeof name === "string") ?? ""));
+      problems.addAt(file, at, subject, `\`${path.join(".")}\`: ${message}`, "write it as wrangler's documentation says");
+    }
+    return;
+  }
+  checkNames(table, references, file, text, "", config, problems);
+  for (const [name, environment] of Object.entries(config.env ?? {}))
+    checkNames(table, references, file, text, `env.${name}.`, environment, problems);
 }
 
 function checkNames(
   table: RouteTable,
-  gateway: GatewayDeclaration,
+  references: ReadonlyMap<string, Reference>,
   file: string,
   text: string,
   where: string,
   environment: WranglerEnvironment,
   problems: Problems,
 ): void {
-  const missing = (subject: string, fix: string) => {
-    problems.add(
-      gateway,
-      subject,
-      `is not in ${file.split("/").at(-1)}${where && ` for the environment ${where.slice(4, -1)}`}`,
-      fix,
-    );
+  const missing = (kind: Reference["kind"], name: string, fix: string) => {
+    const message = `is not in ${basename(file)}${where && ` for the environment ${where.slice(4, -1)}`}`;
+    problems.add(references.get(`${kind} ${name}`), `${kind}("${name}")`, message, fix);
   };
   const vars = environment.vars ?? {};
   const secrets = environment.secrets?.required ?? [];
   for (const name of table.environment.vars) {
-    if (!(name in vars)) missing(`env("${name}")`, `add ${name} = "..." to [${where}vars]`);
+    if (!Object.hasOwn(vars, name)) missing("env", name, `add ${name} = "..." to [${where}vars]`);
+    else if (typeof vars[name] !== "string" || vars[name] === "") {
+      const at = lineOf(text, name);
+      problems.addAt(file, at, `env("${name}")`, "is no text", `write it as ${name} = "..." in [${where}vars]`);
+    }
   }
   for (const name of table.environment.secrets) {
-    if (name in vars) {
-      problems.addAt(
-        file,
-        lineOf(text, name),
-        `secret("${name}")`,
-        `stands in [${where}vars] in plain text`,
-        `take it out and add "${name}" to [${where}secrets] required`,
-      );
-    } else if (!secrets.includes(name))
-      missing(
-        `secret("${name}")`,
-        `add "${name}" to [${where}secrets] required, then run: wrangler secret put ${name}`,
-      );
+    if (Object.hasOwn(vars, name)) {
+      const fix = `take it out and add "${name}" to [${where}secrets] required`;
+      problems.addAt(file, lineOf(text, name), `secret("${name}")`, `stands in [${where}vars] in plain text`, fix);
+    } else if (!secrets.includes(name)) {
+      const fix = `add "${name}" to [${where}secrets] required, then run: wrangler secret put ${name}`;
+      missing("secret", name, fix);
+    }
   }
-  const bound = (lists: readonly (readonly { readonly binding?: string }[] | undefined)[]) =>
+  const bound = (...lists: (readonly { readonly binding: string }[] | undefined)[]) =>
     new Set(lists.flatMap((list) => (list ?? []).map(({ binding }) => binding)));
-  const reachable = bound([environment.services, environment.vpc_services, environment.vpc_networks]);
-  const certificates = bound([environment.mtls_certificates]);
-  for (const cluster of Object.values(table.clusters)) {
-    if ("binding" in cluster.ingress && !reachable.has(cluster.ingress.binding)) {
-      missing(`binding("${cluster.ingress.binding}")`, `add it to [[${where}vpc_services]] or [[${where}services]]`);
-    }
-    if (cluster.certificate && "binding" in cluster.certificate && !certificates.has(cluster.certificate.binding)) {
-      missing(`binding("${cluster.certificate.binding}")`, `add it to [[${where}mtls_certificates]]`);
-    }
-    if ("env" in cluster.ingress) checkIngress(cluster.ingress.env, vars[cluster.ingress.env], file, text, problems);
+  const reachable = bound(environment.services, environment.vpc_services, environment.vpc_networks);
+  const certificates = bound(environment.mtls_certificates);
+  for (const { ingress, certificate } of Object.values(table.clusters)) {
+    if ("binding" in ingress && !reachable.has(ingress.binding))
+      missing("binding", ingress.binding, `add it to [[${where}vpc_services]] or [[${where}services]]`);
+    if (certificate && "binding" in certificate && !certificates.has(certificate.binding))
+      missing("binding", certificate.binding, `add it to [[${where}mtls_certificates]]`);
+    if ("env" in ingress && Object.hasOwn(vars, ingress.env))
+      checkIngress(ingress.env, vars[ingress.env], file, text, problems);
   }
 }
 
 function checkIngress(name: string, value: unknown, file: string, text: string, problems: Problems): void {
-  if (value === undefined) return;
-  const url = typeof value === "string" ? URL.parse(value) : null;
+  // That it must be a text is told of every variable.
+  if (typeof value !== "string" || value === "") return;
+  const url = URL.parse(value);
   const loopback = url !== null && /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
     problems.addAt(
@@ -147,13 +150,20 @@ function checkIngress(name: string, value: unknown, file: string, text: string, 
   }
 }
 
+/** The first line that gives `name` a value; 1 when there is none. */
 const lineOf = (text: string, name: string): number => {
-  const line = text.split("\n").findIndex((candidate) => new RegExp(`(^|[^\\w])"?${name}"?\\s*[=:]`).test(candidate));
-  return line + 1 || 1;
+  const given = new RegExp(`(^|[^\\w])"?${RegExp.escape(name)}"?\\s*[=:\\]]`);
+  return text.split("\n").findIndex((line) => given.test(line)) + 1 || 1;
+};
+
+/** smol-toml tells the line; JSON.parse tells the position, in its message. */
+const lineOfError = (error: unknown, text: string): number => {
+  const { line, message } = error as { line?: number; message: string };
+  const position = /at position (\d+)/.exec(message)?.[1];
+  return line ?? (position === undefined ? 1 : text.slice(0, Number(position)).split("\n").length);
 };
 
 /** JSON with comments and trailing commas, as wrangler.jsonc has them. */
 const withoutComments = (text: string): string =>
   text
-    .replace(/("(?:[^"\\]|\\.)*")|\/\/[^\n]*|\/\*[\s\S]*?\*\//g, (_, quoted: string | undefined) => quoted ?? "")
-    .replace(/,(\s*[}\]])/g, "$1");
+XX

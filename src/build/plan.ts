@@ -1,5 +1,6 @@
 /** plan: from checked declarations to the RouteTable. Whatever the order of the declarations, the table is the same. */
 import { createHash } from "node:crypto";
+import { types } from "node:util";
 import type {
   ApiDeclaration,
   GatewayDeclaration,
@@ -8,11 +9,19 @@ import type {
   RouteDeclaration,
   ValueCondition,
 } from "../config/api.ts";
-import type { Backend, ClusterDeclaration, Endpoint, Redirect, Split, SplitOptions } from "../config/cluster.ts";
+import type {
+  Backend,
+  ClusterDeclaration,
+  Endpoint,
+  Redirect,
+  Split,
+  SplitOptions,
+  Target,
+} from "../config/cluster.ts";
 import type { ConsumerDeclaration } from "../config/consumer.ts";
 import type { Declaration } from "../config/declaration.ts";
 import { parseDuration } from "../config/duration.ts";
-import { functionOf, middlewarePlace } from "../config/entries.ts";
+import { functionOf, type PolicyList, placedEntries } from "../config/entries.ts";
 import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference as Declared } from "../config/values.ts";
 import type { CompileContext } from "../policies/contract.ts";
@@ -20,6 +29,7 @@ import { middleware } from "../policies/middleware.ts";
 import { policyOrder } from "../policies/order.ts";
 import {
   type GatewaySettings,
+  type PolicyName,
   type Reference,
   type RouteTable,
   type StickyKey,
@@ -33,8 +43,8 @@ import {
   type TableRoute,
   type ValueMatch,
 } from "../table/table.ts";
-import { shape } from "./check.ts";
-import type { Problems } from "./problem.ts";
+import { isName, NAME_FIX, shape, shapes } from "./check.ts";
+import { type Problems, quoted } from "./problem.ts";
 import { registry } from "./registry.ts";
 import { resolveTimeouts } from "./timeouts.ts";
 
@@ -42,6 +52,8 @@ export interface Planned {
   readonly table: RouteTable;
   /** Where each route, cluster and consumer was declared: `route orders/list` to the declaration. */
   readonly declarations: ReadonlyMap<string, Declaration>;
+  /** Where each name of the environment is first referred to. */
+  readonly references: ReadonlyMap<string, Declared>;
 }
 
 export function planTable(gateway: GatewayDeclaration, problems: Problems): Planned {
@@ -49,21 +61,29 @@ export function planTable(gateway: GatewayDeclaration, problems: Problems): Plan
   return plan.table();
 }
 
-/** A policy entry with its place, from the gateway's, an API's or a route's list. */
-interface Placed {
-  readonly entry: PolicyEntry;
+/** A policy that holds, the list that it comes from and its place there. */
+interface Held {
+  readonly declared: PolicyDeclaration;
+  readonly list: string;
   readonly place: string;
+}
+
+interface Compiled {
+  readonly policy: TablePolicy;
+  /** The policy as text: equal ones are one, and among those of one list it decides the order. */
+  readonly key: string;
 }
 
 class Plan {
   readonly #gateway: GatewayDeclaration;
   readonly #problems: Problems;
-  readonly #names = { vars: new Set<string>(), secrets: new Set<string>(), bindings: new Set<string>() };
+  /** By `env NAME`, `secret NAME` and `binding NAME`. */
+  readonly #references = new Map<string, Declared>();
   readonly #clusters = new Map<string, TableCluster>();
   readonly #consumers = new Map<string, TableConsumer>();
   readonly #identityHeaders = new Set<string>();
   readonly #declarations = new Map<string, Declaration>();
-  readonly #compiled = new Map<PolicyDeclaration, TablePolicy | undefined>();
+  readonly #compiled = new Map<PolicyDeclaration, Compiled | undefined>();
   readonly #policies = new Numbered<TablePolicy>();
   readonly #backends = new Numbered<TableBackend>();
 
@@ -74,18 +94,23 @@ class Plan {
 
   table(): Planned {
     const settings = this.#settings();
+    const everywhere = this.#hold([], { place: "gateway", entries: this.#gateway.options.policies ?? [] });
+    const unmatched = this.#positions(everywhere);
     // Sorted before anything is numbered, so that the numbers do not depend on the declarations' order.
-    const pairs = this.#gateway.apis
-      .flatMap((api) => api.routes.map((route) => ({ api, route, id: `${api.name}/${route.name}` })))
-      .sort((a, b) => (a.id < b.id ? -1 : 1));
-    const unmatched = this.#policiesOf(this.#gateway, "gateway", [placed(this.#gateway.options.policies, "gateway")]);
-    const routes = pairs.map(({ api, route, id }) => this.#route(api, route, id));
+    const routes = this.#gateway.apis
+      .flatMap((api) => {
+        const held = this.#hold(everywhere, { place: api.name, entries: api.options.policies ?? [] });
+        return api.routes.map((route) => ({ api, route, held, id: `${api.name}/${route.name}` }));
+      })
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+      .map(({ api, route, held, id }) => this.#route(api, route, id, held));
     this.#refuseAmbiguity(routes);
-    const environment = {
-      vars: [...this.#names.vars].sort(),
-      secrets: [...this.#names.secrets].sort(),
-      bindings: [...this.#names.bindings].sort(),
-    };
+    const names = (kind: Declared["kind"]) =>
+      [...this.#references.values()]
+        .filter((reference) => reference.kind === kind)
+        .map(({ name }) => name)
+        .sort();
+    const environment = { vars: names("env"), secrets: names("secret"), bindings: names("binding") };
     const content = {
       version: TABLE_VERSION,
       gateway: settings,
@@ -99,7 +124,7 @@ class Plan {
       identityHeaders: [...this.#identityHeaders].sort(),
     } as const;
     const id = createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
-    return { table: { ...content, id }, declarations: this.#declarations };
+    return { table: { ...content, id }, declarations: this.#declarations, references: this.#references };
   }
 
   #settings(): GatewaySettings {
@@ -107,7 +132,7 @@ class Plan {
     return {
       escapedSlashes: options.escapedSlashes ?? "refuse",
       forwardedFor: options.forwardedFor ?? "overwrite",
-      trustedProxies: options.trustedProxies ?? ["127.0.0.0/8", "::1"],
+      trustedProxies: [...(options.trustedProxies ?? ["127.0.0.0/8", "::1"])].sort(),
       ...(store && { store: { url: this.#reference(store.url), token: this.#reference(store.token) } }),
       ...(debug && { debug: { secret: this.#reference(debug) } }),
       ...(assertion && {
@@ -123,28 +148,20 @@ class Plan {
     };
   }
 
-  #route(api: ApiDeclaration, route: RouteDeclaration, id: string): TableRoute {
+  #route(api: ApiDeclaration, route: RouteDeclaration, id: string, inherited: readonly Held[]): TableRoute {
     this.#declarations.set(`route ${id}`, route);
-    const policies = this.#policiesOf(route, id, [
-      placed(this.#gateway.options.policies, "gateway"),
-      placed(api.options.policies, api.name),
-      placed(route.options.policies, id),
-    ]);
+    const policies = this.#positions(this.#hold(inherited, { place: id, entries: route.options.policies ?? [] }));
     this.#checkTogether(route, id, policies);
-    const { to, websocket } = route.options;
+    const { websocket } = route.options;
     const own = api.options.timeouts ?? route.options.timeouts;
+    const matches = new Map(route.matches.map(tableMatch).map((match) => [JSON.stringify(match), match]));
     return {
       id,
       api: api.name,
-      hosts: [...(api.options.hosts ?? ["*"])].sort(),
-      matches: route.matches.map(tableMatch),
+      hosts: [...new Set(api.options.hosts ?? ["*"])].sort(),
+      matches: [...matches].sort(byKey).map(([, match]) => match),
       policies,
-      action:
-        to.kind === "backend"
-          ? { kind: "forward", backends: this.#backendsOf(to) }
-          : to.kind === "split"
-            ? this.#split(to, id)
-            : redirectAction(to),
+      action: this.#action(route.options.to, id),
       ...(own && {
         timeouts: resolveTimeouts(route.options.timeouts, api.options.timeouts, this.#gateway.options.timeouts),
       }),
@@ -152,80 +169,73 @@ class Plan {
     };
   }
 
-  /** Positions of the policies that hold on a route, in the order in which they run. */
-  #policiesOf(declaration: Declaration, id: string, lists: readonly (readonly Placed[])[]): number[] {
-    const kept: { declared: PolicyDeclaration; place: string }[] = [];
-    for (const list of lists) {
-      for (const { entry } of list) {
-        if (typeof entry === "function" || entry.kind !== "without") continue;
+  /** `to` is undefined where `check` found it unusable. */
+  #action(to: Target | undefined, id: string): TableAction {
+    if (to?.kind === "split") return this.#split(to, id);
+    if (to?.kind === "redirect") return redirectAction(to);
+    return { kind: "forward", backends: to ? this.#backendsOf(to) : [] };
+  }
+
+  /** What holds where `list` stands: what is inherited, without what the list takes off, and what it adds. */
+  #hold(inherited: readonly Held[], list: PolicyList): readonly Held[] {
+    const tell = this.#problems;
+    const names = policyOrder.map(({ policy }) => policy).join(", ");
+    const off = new Set<string>();
+    const own: Held[] = [];
+    for (const { entry, place } of placedEntries(list)) {
+      if (typeof entry === "function") {
+        own.push({ declared: middlewareOf(entry), list: list.place, place });
+      } else if (entry.kind === "without") {
         for (const name of entry.policies) {
-          if (!(name in registry))
-            this.#problems.add(
-              entry,
-              `without("${name}")`,
-              "names no policy",
-              `choose from ${Object.keys(registry).join(", ")}`,
-            );
-          else if (!kept.some(({ declared }) => declared.policy === name)) {
-            this.#problems.add(
-              entry,
-              `without("${name}")`,
-              "takes off a policy that is not inherited here",
-              "take the line out",
-            );
+          if (!Object.hasOwn(registry, name))
+            tell.add(entry, `without("${name}")`, "names no policy", `choose from ${names}`);
+          else if (!inherited.some(({ declared }) => declared.policy === name)) {
+            const message = "takes off a policy that is not inherited here";
+            tell.add(entry, `without("${name}")`, message, "take the line out");
           }
+          off.add(name);
         }
-        // Only what is inherited is taken off; what the same list adds stays.
-        kept.splice(0, kept.length, ...kept.filter(({ declared }) => !entry.policies.includes(declared.policy)));
-      }
-      for (const { entry, place } of list) {
-        if (typeof entry === "function") kept.push({ declared: middlewareOf(entry), place });
-        else if (entry.kind === "policy") kept.push({ declared: entry, place });
+      } else if (!Object.hasOwn(registry, entry.policy)) {
+        tell.add(entry, `policy ${quoted(entry.policy)}`, "is unknown", `choose from ${names}`);
+      } else {
+        const twice = own.some(({ declared }) => declared.policy === entry.policy) && !addsUp(entry.policy);
+        if (twice) tell.add(entry, `policy ${entry.policy}`, `stands twice in the list of ${list.place}`, "keep one");
+        own.push({ declared: entry, list: list.place, place });
       }
     }
-    const positions: number[] = [];
+    return [...inherited.filter(({ declared }) => !off.has(declared.policy)), ...own];
+  }
+
+  /** Positions of the policies in the order in which they run. */
+  #positions(held: readonly Held[]): number[] {
+    const positions = new Set<number>();
     for (const { policy, repeat } of policyOrder) {
-      const all = kept.filter(({ declared }) => declared.policy === policy);
-      const holding = repeat === "replace" ? all.slice(-1) : all;
-      const nearest = all.filter(({ place }) => place === all.at(-1)?.place);
-      if (repeat === "replace" && nearest.length > 1) {
-        this.#problems.add(
-          nearest[1]?.declared ?? declaration,
-          `policy ${policy}`,
-          `stands twice in the list of ${id}`,
-          "keep one",
-        );
-      }
-      for (const { declared, place } of holding) {
-        const compiled = this.#policy(declared, place);
-        if (compiled) positions.push(this.#policies.number(compiled));
-      }
+      const all = held.filter(({ declared }) => declared.policy === policy);
+      const lists = [...new Set(all.map(({ list }) => list))];
+      const holding = (repeat === "replace" ? all.slice(-1) : all).flatMap(({ declared, list, place }) => {
+        const compiled = this.#compiledOf(declared, place);
+        return compiled ? [{ ...compiled, depth: lists.indexOf(list) }] : [];
+      });
+      // Outermost first. In one list only middleware has an order; for the others any will do that is always the same.
+      if (policy !== "middleware") holding.sort((a, b) => a.depth - b.depth || (a.key < b.key ? -1 : 1));
+      for (const { policy, key } of holding) positions.add(this.#policies.number(policy, key));
     }
-    for (const { declared } of kept) {
-      if (!(declared.policy in registry))
-        this.#problems.add(
-          declared,
-          `policy ${String(declared.policy)}`,
-          "is unknown",
-          `choose from ${Object.keys(registry).join(", ")}`,
-        );
-    }
-    return positions;
+    return [...positions];
   }
 
   /** Undefined for what is `off` or has problems. */
-  #policy(declared: PolicyDeclaration, place: string): TablePolicy | undefined {
+  #compiledOf(declared: PolicyDeclaration, place: string): Compiled | undefined {
     if (this.#compiled.has(declared) && declared.policy !== "middleware") return this.#compiled.get(declared);
-    const compiled = this.#compile(declared, place);
+    const policy = this.#compile(declared, place);
+    const compiled = policy && { policy, key: JSON.stringify(policy) };
     this.#compiled.set(declared, compiled);
     return compiled;
   }
 
   #compile(declared: PolicyDeclaration, place: string): TablePolicy | undefined {
-    const registered = registry[declared.policy];
+    const { schema, compile } = registry[declared.policy];
     const subject = `policy ${declared.policy}`;
-    if (!registered || !shape(this.#problems, declared, subject, registered.schema(), declared.options))
-      return undefined;
+    if (!shape(this.#problems, declared, subject, schema(), declared.options)) return undefined;
     const { mode = "enforce" } = declared.options as { mode?: "enforce" | "report" | "off" };
     if (mode === "off") return undefined;
     const context: CompileContext = {
@@ -236,32 +246,32 @@ class Plan {
         for (const name of names) this.#identityHeaders.add(name.toLowerCase());
       },
     };
-    for (const consumer of consumersIn(declared.options)) this.#consumer(consumer);
+    const consumers = consumersIn(declared.options).map((consumer) => this.#consumer(consumer));
+    if (consumers.includes(false)) return undefined;
     try {
-      return { policy: declared.policy, mode, config: registered.compile(declared.options as never, context) };
+      return { policy: declared.policy, mode, config: compile(inKeyOrder(declared.options) as never, context) };
     } catch (error) {
       this.#problems.add(declared, subject, `cannot be compiled: ${(error as Error).message}`, "correct its options");
       return undefined;
     }
   }
 
-  #consumer(declared: ConsumerDeclaration): void {
-    const known = this.#declarations.get(`consumer ${declared.name}`);
-    if (known === declared) return;
-    const subject = `consumer ${JSON.stringify(declared.name)}`;
-    if (known)
-      this.#problems.add(
-        declared,
-        subject,
-        "has the name of another consumer",
-        "name it differently: limits and records go by the name",
-      );
-    this.#declarations.set(`consumer ${declared.name}`, declared);
-    const groups = declared.options?.groups ?? [];
-    this.#consumers.set(declared.name, {
-      name: declared.name,
-      groups: Array.isArray(groups) ? [...groups].sort() : [],
-    });
+  /** Whether the consumer is usable; what is wrong with it is told when it is met for the first time. */
+  #consumer(declared: ConsumerDeclaration): boolean {
+    const { name, options } = declared;
+    const known = this.#declarations.get(`consumer ${name}`);
+    if (known === declared) return this.#consumers.has(name);
+    const subject = `consumer ${quoted(name)}`;
+    const before = this.#problems.list.length;
+    if (known) {
+      const fix = "name it differently: limits and records go by the name";
+      this.#problems.add(declared, subject, "has the name of another consumer", fix);
+    } else if (!isName(name)) this.#problems.add(declared, subject, "is no usable name", NAME_FIX);
+    else this.#declarations.set(`consumer ${name}`, declared);
+    shape(this.#problems, declared, subject, shapes.consumer, options);
+    if (this.#problems.list.length > before) return false;
+    this.#consumers.set(name, { name, groups: [...new Set(options.groups)].sort() });
+    return true;
   }
 
   /** Policies that need each other. */
@@ -278,21 +288,8 @@ class Plan {
         "add jwt({ ... }) to the route, its API or the gateway",
       );
     }
-    if (names.has("rateLimit") && !this.#gateway.options.store) {
-      this.#problems.add(
-        route,
-        subject,
-        "has a rate limit, but the gateway has no store to count in",
-        "give gateway({ store: { url: env(...), token: secret(...) } })",
-      );
-    }
     const { to } = route.options;
-    if (
-      to.kind === "split" &&
-      (to.options?.sticky ?? "subject") === "subject" &&
-      to.options?.sticky &&
-      !names.has("jwt")
-    ) {
+    if (to?.kind === "split" && to.options?.sticky === "subject" && !names.has("jwt")) {
       this.#problems.add(
         route,
         subject,
@@ -308,8 +305,8 @@ class Plan {
       kind: "split",
       salt: salt ?? id,
       arms: Object.entries(split.arms)
-        .map(([name, arm]) => ({ name, weight: arm.share ?? 0, backends: this.#backendsOf(arm) }))
-        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+        .sort(byKey)
+        .map(([name, arm]) => ({ name, weight: arm.share ?? 0, backends: this.#backendsOf(arm) })),
       sticky: stickyKey(sticky),
       ...(override && {
         override: {
@@ -354,37 +351,38 @@ class Plan {
   }
 
   #reference(value: Declared): Reference {
-    if (value.kind === "env") this.#names.vars.add(value.name);
-    else if (value.kind === "secret") this.#names.secrets.add(value.name);
-    else this.#names.bindings.add(value.name);
-    return { [value.kind]: value.name } as unknown as Reference;
+    const { kind, name } = value;
+    const key = `${kind} ${name}`;
+    if (!this.#references.has(key)) {
+      this.#references.set(key, value);
+      if (!/^[A-Za-z_]\w*$/.test(name))
+        this.#problems.add(value, `${kind}(${quoted(name)})`, "is no name of a variable", "use letters, digits and _");
+    }
+    return { [kind]: name } as unknown as Reference;
   }
 
   /** Two matches that the rules of precedence do not part would be parted by the routes' names alone: nobody wants that. */
   #refuseAmbiguity(routes: readonly TableRoute[]): void {
-    const seen = new Map<string, { route: TableRoute; methods: readonly string[] | undefined }[]>();
+    const taken = new Map<string, TableRoute>();
     for (const route of routes) {
-      const own = new Set<string>();
-      for (const match of route.matches) {
-        const path = {
-          ...match.path,
-          value: match.path.kind === "regex" ? match.path.value : match.path.value.replace(/\{\w+\}/g, "{}"),
-        };
+      const others = new Set<TableRoute>();
+      for (const { path, methods = ["*"], headers, query, cookies } of route.matches) {
+        const form = path.kind === "regex" ? path.value : path.value.replace(/\{\w+\}/g, "{}");
         for (const host of route.hosts) {
-          const key = JSON.stringify([host, path, match.headers, match.query, match.cookies]);
-          const others = seen.get(key) ?? [];
-          for (const other of others) {
-            const common = overlap(other.methods, match.methods);
-            if (other.route === route || common === undefined || own.has(other.route.id)) continue;
-            own.add(other.route.id);
-            this.#problems.add(
-              this.#declarations.get(`route ${route.id}`),
-              `route "${route.id}"`,
-              `matches the same requests as route "${other.route.id}": ${common} ${host}${match.path.value}`,
-              "part them by path, method, header or query, or take one out",
-            );
+          for (const method of methods) {
+            const key = JSON.stringify([host, path.kind, form, method, headers, query, cookies]);
+            const other = taken.get(key);
+            if (!other) taken.set(key, route);
+            else if (other !== route && !others.has(other)) {
+              others.add(other);
+              this.#problems.add(
+                this.#declarations.get(`route ${route.id}`),
+                `route "${route.id}"`,
+                `matches the same requests as route "${other.id}": ${method} ${host}${path.value}`,
+                "part them by path, method, header or query, or take one out",
+              );
+            }
           }
-          seen.set(key, [...others, { route, methods: match.methods }]);
         }
       }
     }
@@ -396,8 +394,7 @@ class Numbered<Value> {
   readonly values: Value[] = [];
   readonly #positions = new Map<string, number>();
 
-  number(value: Value): number {
-    const key = JSON.stringify(value);
+  number(value: Value, key = JSON.stringify(value)): number {
     let position = this.#positions.get(key);
     if (position === undefined) {
       position = this.values.push(value) - 1;
@@ -406,9 +403,6 @@ class Numbered<Value> {
     return position;
   }
 }
-
-const placed = (entries: readonly PolicyEntry[] | undefined, list: string): Placed[] =>
-  (entries ?? []).map((entry, position) => ({ entry, place: middlewarePlace(list, position) }));
 
 const wrapped = new WeakMap<object, PolicyDeclaration>();
 function middlewareOf(entry: PolicyEntry): PolicyDeclaration {
@@ -420,17 +414,31 @@ function middlewareOf(entry: PolicyEntry): PolicyDeclaration {
   return declared;
 }
 
-/** The consumers that a policy's options refer to, at any depth. */
+const addsUp = (name: PolicyName): boolean =>
+  policyOrder.some(({ policy, repeat }) => policy === name && repeat === "add");
+
+/** The consumers that a policy's options, of the right shape, refer to at any depth. */
 function consumersIn(value: unknown): ConsumerDeclaration[] {
   if (typeof value !== "object" || value === null) return [];
-  if ((value as { kind?: unknown }).kind === "consumer") return [value as ConsumerDeclaration];
-  return Object.values(value).flatMap(consumersIn);
+  const { kind } = value as { kind?: unknown };
+  if (kind === "consumer") return [value as ConsumerDeclaration];
+  return kind === undefined ? Object.values(value).flatMap(consumersIn) : [];
+}
+
+/** The same options with the names of all members in alphabetical order, whatever order they were written in. */
+function inKeyOrder(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inKeyOrder);
+  if (typeof value !== "object" || value === null || types.isRegExp(value)) return value;
+  const members = Object.entries(value).sort(byKey);
+  return Object.fromEntries(
+    members.map(([name, member]) => [name, name === "declaredAt" ? member : inKeyOrder(member)]),
+  );
 }
 
 function tableMatch({ path = "/*", methods, headers = {}, query = {}, cookies = {} }: Match): TableMatch {
   return {
     path:
-      path instanceof RegExp
+      typeof path === "object"
         ? { kind: "regex", value: sourceOf(path) }
         : path.endsWith("/*")
           ? { kind: "prefix", value: path.slice(0, -2) || "/" }
@@ -447,15 +455,18 @@ function valueMatches(conditions: Readonly<Record<string, ValueCondition>>, lowe
     .map(([name, condition]) => ({
       name: lowerCase ? name.toLowerCase() : name,
       ...(typeof condition === "string" && { exact: condition }),
-      ...(condition instanceof RegExp && { regex: sourceOf(condition) }),
+      ...(typeof condition === "object" && { regex: sourceOf(condition, true) }),
     }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** A regex as text alone: its flags become a modifier group, which V8 knows. */
-const sourceOf = (regex: RegExp): string => {
-  const flags = regex.flags.replace("u", "");
-  return flags === "" ? regex.source : `(?${flags}:${regex.source})`;
+/**
+ * A regex as text alone: its flags become a modifier group, which V8 knows. `.` is any character: paths have no line breaks, and in
+ * other values (`dots`) there is no line that would end at one.
+ */
+const sourceOf = ({ source, flags }: RegExp, dots = false): string => {
+  const modifiers = `${flags.replace("s", "")}${dots && source.includes(".") ? "s" : ""}`;
+  return modifiers === "" ? source : `(?${modifiers}:${source})`;
 };
 
 function stickyKey(sticky: SplitOptions["sticky"] = "subject"): StickyKey {
@@ -465,19 +476,17 @@ function stickyKey(sticky: SplitOptions["sticky"] = "subject"): StickyKey {
   return { by: "cookie", name: sticky.cookie, maxAge: sticky.maxAge ?? 31_536_000 };
 }
 
-const redirectAction = ({ options: { status = 302, ...rest } }: Redirect): TableAction => ({
+const redirectAction = ({ options: { status = 302, scheme, host, port, path } }: Redirect): TableAction => ({
   kind: "redirect",
   status,
-  ...rest,
+  ...(scheme && { scheme }),
+  ...(host && { host }),
+  ...(port && { port }),
+  ...(path && { path }),
 });
 
-const sorted = <Value>(map: ReadonlyMap<string, Value>): Record<string, Value> =>
-  Object.fromEntries([...map].sort(([a], [b]) => (a < b ? -1 : 1)));
+const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number =>
+  a < b ? -1 : a > b ? 1 : 0;
 
-/** A method that both allow, `*` for any; undefined when there is none. */
-function overlap(a: readonly string[] | undefined, b: readonly string[] | undefined): string | undefined {
-  // A match with methods goes before one without, so these two are parted.
-  if ((a === undefined) !== (b === undefined)) return undefined;
-  if (!a || !b) return "*";
-  return a.find((method) => b.includes(method));
-}
+const sorted = <Value>(map: ReadonlyMap<string, Value>): Record<string, Value> =>
+  Object.fromEntries([...map].sort(byKey));

@@ -24,12 +24,37 @@ export class Problems {
 
   add(declaration: { readonly declaredAt?: Place } | undefined, subject: string, message: string, fix: Fix): void {
     const place = declaration?.declaredAt && this.locate(declaration.declaredAt);
-    this.list.push({ ...(place && { file: shown(place.file), line: place.line }), subject, message, fix });
+    this.#list(place, subject, message, fix);
   }
 
   addAt(file: string, line: number, subject: string, message: string, fix: Fix): void {
-    this.list.push({ file: shown(file), line, subject, message, fix });
+    this.#list({ file, line }, subject, message, fix);
   }
+
+  #list(
+    place: { file: string; line: number } | undefined,
+    ...texts: [subject: string, message: string, fix: Fix]
+  ): void {
+    const [subject, message, fix] = texts.map(printable) as typeof texts;
+    this.list.push({ ...(place && { file: shown(place.file), line: place.line }), subject, message, fix });
+  }
+}
+
+const LONGEST = 500;
+
+/** One line of bounded length: names and keys in it may be anything. */
+const printable = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what has to go
+  (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text).replace(/[\x00-\x1f\x7f-\x9f]/g, " ");
+
+/** Any value as a message names it: a text in quotes, of everything else what it is. Never throws. */
+export function quoted(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 80));
+  if (typeof value === "number" || typeof value === "boolean" || value === null || value === undefined)
+    return `${value}`;
+  if (Array.isArray(value)) return "a list";
+  const { kind } = value as { kind?: unknown };
+  return typeof kind === "string" ? `a ${kind}` : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
 }
 
 const shown = (file: string): string => {

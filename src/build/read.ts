@@ -3,14 +3,15 @@
  * TypeScript and every broken one is told with its line; Node runs the bundle, and its source map leads from each declaration's
  * stack back to file and line.
  */
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { builtinModules, SourceMap } from "node:module";
-import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { inspect } from "node:util";
 import { type BuildFailure, build, type Plugin } from "esbuild";
 import type { Place } from "../config/declaration.ts";
-import { ConfigurationRefused, Problems } from "./problem.ts";
+import { ConfigurationRefused, Problems, quoted } from "./problem.ts";
 
 /** The folder of Portcullis' own sources. */
 export const SOURCES = fileURLToPath(new URL("..", import.meta.url));
@@ -50,23 +51,26 @@ export async function routesFile(path: string): Promise<string> {
 /** Throws ConfigurationRefused when the module cannot be bundled or run. */
 export async function readRoutes(path: string): Promise<RoutesModule> {
   const file = await routesFile(path);
-  const folder = await mkdtemp(join(tmpdir(), "portcullis-"));
-  try {
-    const { text, inputs } = await bundle(file);
-    const script = join(folder, "routes.mjs");
-    await writeFile(script, text);
-    const locate = locator(script, text, dirname(file));
-    const problems = new Problems(locate);
-    const exported = await run(script, file, problems);
-    return { file, exported, inputs, problems };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  const { text, map, inputs } = await bundle(file);
+  // A name of its own for each run: Node keeps every module that it has loaded, by its address.
+  const script = `portcullis-routes-${++runs}.mjs`;
+  const problems = new Problems(locator(script, map, dirname(file)));
+  const exported = await run(`${text}//# sourceURL=${script}\n`, file, problems);
+  return { file, exported, inputs, problems };
 }
 
-async function bundle(file: string): Promise<{ text: string; inputs: string[] }> {
+let runs = 0;
+
+interface Bundle {
+  readonly text: string;
+  readonly map: string;
+  readonly inputs: readonly string[];
+}
+
+async function bundle(file: string): Promise<Bundle> {
+  const from = JSON.stringify(pathToFileURL(file).href);
   try {
-    const result = await build({
+    const { outputFiles, metafile } = await build({
       entryPoints: [file],
       bundle: true,
       write: false,
@@ -74,23 +78,25 @@ async function bundle(file: string): Promise<{ text: string; inputs: string[] }>
       format: "esm",
       platform: "node",
       target: "node22",
-      sourcemap: "inline",
+      sourcemap: "external",
       sourcesContent: false,
       outfile: join(dirname(file), "routes.mjs"),
       absWorkingDir: dirname(file),
       plugins: [portcullisImport],
       nodePaths: [join(SOURCES, "..", "node_modules")],
       logLevel: "silent",
+      define: { "import.meta.url": from },
       // Packages in the older module format call require(), which an ES module does not have.
       banner: {
-        js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+        js: `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(${from});`,
       },
       external: [...builtinModules],
     });
-    const inputs = Object.keys(result.metafile?.inputs ?? {})
+    const inputs = Object.keys(metafile.inputs)
       .map((input) => resolve(dirname(file), input))
       .filter((input) => !input.includes("/node_modules/") && !input.startsWith(SOURCES));
-    return { text: result.outputFiles?.[0]?.text ?? "", inputs };
+    const output = (end: string) => outputFiles.find(({ path }) => path.endsWith(end))?.text ?? "";
+    return { text: output(".mjs"), map: output(".map"), inputs };
   } catch (error) {
     const errors = (error as Partial<BuildFailure>).errors;
     if (!errors) throw error;
@@ -104,45 +110,57 @@ async function bundle(file: string): Promise<{ text: string; inputs: string[] }>
   }
 }
 
-async function run(script: string, file: string, problems: Problems): Promise<unknown> {
+/** Milliseconds for a module that waits (top-level await): a promise that is never kept would end Node without a word. */
+const PATIENCE = 10_000;
+
+/** The default export. A data: address keeps the bundle in memory; its stacks name it as its sourceURL says. */
+async function run(text: string, file: string, problems: Problems): Promise<unknown> {
+  let module: { default?: unknown } | undefined;
+  const patience = new AbortController();
   try {
-    const module = (await import(pathToFileURL(script).href)) as { default?: unknown };
-    if (module.default === undefined) {
-      problems.addAt(file, 1, "module", "has no default export", "export default gateway({ ... }, [ ...apis ])");
-      throw new ConfigurationRefused(problems.list);
-    }
-    return module.default;
+    module = await Promise.race([
+      import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`),
+      setTimeout(PATIENCE, undefined, patience),
+    ]);
   } catch (error) {
-    if (error instanceof ConfigurationRefused) throw error;
-    const thrown = error instanceof Error ? error : new Error(String(error));
-    problems.add(
-      { declaredAt: { stack: thrown.stack ?? "" } },
-      "module",
-      `throws ${thrown.name}: ${thrown.message}`,
-      "correct what the line does; the routes module runs once, at build",
-    );
+    addThrown(error, problems);
+    throw new ConfigurationRefused(problems.list);
+  } finally {
+    patience.abort();
+  }
+  if (!module) {
+    const message = `waits for something that has not come after ${PATIENCE / 1000} s`;
+    problems.addAt(file, 1, "module", message, "take out the await that is never done");
     throw new ConfigurationRefused(problems.list);
   }
+  const exported = module.default;
+  const { kind } = (exported ?? {}) as { kind?: unknown };
+  if (kind !== "gateway" && kind !== "api" && !Array.isArray(exported)) {
+    const message = exported === undefined ? "has no default export" : `its default export is ${quoted(exported)}`;
+    problems.addAt(file, 1, "module", message, "export default gateway({ ... }, [ ...apis ])");
+    throw new ConfigurationRefused(problems.list);
+  }
+  return exported;
 }
 
-/** From a stack in the bundle to the first place in it that is not Portcullis' own. */
-function locator(
-  script: string,
-  text: string,
-  folder: string,
-): (place: Place) => { file: string; line: number } | undefined {
-  const encoded = /\/\/# sourceMappingURL=data:application\/json;base64,([A-Za-z0-9+/=]+)\s*$/.exec(text)?.[1];
-  if (!encoded) return () => undefined;
-  const map = new SourceMap(JSON.parse(Buffer.from(encoded, "base64").toString()));
+/** Tells of an exception that the module's own code has thrown. */
+export function addThrown(error: unknown, problems: Problems): void {
+  const thrown = error instanceof Error ? `${error.name}: ${error.message}` : inspect(error);
+  const declaredAt = error instanceof Error ? (error as Place) : {};
+  problems.add({ declaredAt }, "module", `throws ${thrown}`, "correct what the line does; the module runs at build");
+}
+
+/** From a stack in the bundle to the first place in it that is neither Portcullis' own nor a package's. */
+function locator(script: string, map: string, folder: string): Problems["locate"] {
+  const sources = new SourceMap(JSON.parse(map));
   return ({ stack }) => {
-    for (const [, file, line, column] of (stack ?? "").matchAll(
-      /\(?((?:file:\/\/)?\/[^\s():]+):([0-9]+):([0-9]+)\)?/g,
-    )) {
-      if (!(file as string).endsWith(script)) continue;
-      const entry = map.findEntry(Number(line) - 1, Number(column) - 1);
+    if (typeof stack !== "string") return undefined;
+    for (const frame of stack.split(`${script}:`).slice(1)) {
+      const [line, column] = frame.split(/[:)\s]/, 2).map(Number) as [number, number];
+      const entry = sources.findEntry(line - 1, column - 1);
       if (!("originalSource" in entry) || !entry.originalSource) continue;
-      const source = resolve(folder, entry.originalSource.replace(/^file:\/\//, ""));
-      if (source.startsWith(SOURCES)) continue;
+      const source = resolve(folder, entry.originalSource);
+      if (source.startsWith(SOURCES) || source.includes("/node_modules/")) continue;
       return { file: source, line: entry.originalLine + 1 };
     }
     return undefined;

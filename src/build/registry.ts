@@ -23,11 +23,11 @@ export interface RegisteredPolicy {
 const registered = (
   file: string,
   { schema, compile }: { schema: () => z.ZodType; compile: unknown },
-): RegisteredPolicy => ({
-  file,
-  schema,
-  compile: compile as RegisteredPolicy["compile"],
-});
+): RegisteredPolicy => {
+  let made: z.ZodType | undefined;
+  // 10,000 routes may declare 10,000 policies, and to make a schema takes longer than to use it.
+  return { file, schema: () => (made ??= schema()), compile: compile as RegisteredPolicy["compile"] };
+};
 
 export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   requestId: registered("request-id.ts", requestId),

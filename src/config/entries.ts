@@ -1,10 +1,10 @@
 /**
  * The policy lists of a configuration by their place: `gateway`, `<api>` or `<api>/<route>`. Functions among the entries are named
- * by place and position, `orders/list#0`: that is how the table refers to what JSON cannot hold, and how the Worker, which carries
- * the routes module for this alone, finds it again.
+ * by place and number, `orders/list#0`: that is how the table refers to what JSON cannot hold, and how the Worker, which carries the
+ * routes module for this alone, finds it again.
  */
 import type { MiddlewareHandler } from "hono";
-import type { GatewayDeclaration, PolicyEntry } from "./api.ts";
+import type { ApiDeclaration, GatewayDeclaration, PolicyEntry } from "./api.ts";
 
 export interface PolicyList {
   readonly place: string;
@@ -30,16 +30,18 @@ export function functionOf(entry: PolicyEntry): MiddlewareHandler | undefined {
   return typeof handler === "function" ? (handler as MiddlewareHandler) : undefined;
 }
 
-export const middlewarePlace = (place: string, position: number): string => `${place}#${position}`;
+/** Each entry with its place. Only functions count, since among policies the order of a list means nothing. */
+export function placedEntries({ place, entries }: PolicyList): { entry: PolicyEntry; place: string }[] {
+  let functions = 0;
+  return entries.map((entry) => ({ entry, place: `${place}#${functionOf(entry) ? functions++ : functions}` }));
+}
 
 /** All functions by place, for the Worker. `exported` is the routes module's default export. */
 export function middlewareByPlace(exported: unknown): Record<string, MiddlewareHandler> {
   const functions: Record<string, MiddlewareHandler> = {};
-  for (const { place, entries } of policyLists(gatewayOf(exported))) {
-    entries.forEach((entry, position) => {
-      const handler = functionOf(entry);
-      if (handler) functions[middlewarePlace(place, position)] = handler;
-    });
+  for (const { entry, place } of policyLists(gatewayOf(exported)).flatMap(placedEntries)) {
+    const handler = functionOf(entry);
+    if (handler) functions[place] = handler;
   }
   return functions;
 }
@@ -49,6 +51,6 @@ export function gatewayOf(exported: unknown): GatewayDeclaration {
   const value = exported as { kind?: unknown } | readonly unknown[] | null | undefined;
   if (value && !Array.isArray(value) && (value as { kind?: unknown }).kind === "gateway")
     return value as GatewayDeclaration;
-  const apis = Array.isArray(value) ? value : [value];
-  return { kind: "gateway", options: {}, apis, declaredAt: {} } as unknown as GatewayDeclaration;
+  const apis = (Array.isArray(value) ? value : [value]) as readonly ApiDeclaration[];
+  return { kind: "gateway", options: {}, apis, declaredAt: apis[0]?.declaredAt ?? {} };
 }

@@ -20,7 +20,6 @@ export interface RunningCluster {
 }
 
 interface Call {
-  readonly cluster: string;
   readonly method: string;
   /** As the service sees it, without what the ingress routes by. */
   readonly path: string;
@@ -150,7 +149,10 @@ async function startCluster(
   port?: number,
 ): Promise<RunningCluster> {
   const feed = new WebSocketServer({ noServer: true });
-  const server = createServer((request, response) => void answer(request, response));
+  const server = createServer((request, response) => {
+    // Whoever went away in the middle of a request, or wrote what no gateway writes, gets no answer; the cluster goes on.
+    answer(request, response).catch(() => response.destroy());
+  });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const found = find(request);
@@ -163,16 +165,22 @@ async function startCluster(
     const given =
       query.get("fail") === name
         ? { status: 503, body: { error: `${name} was asked to fail` } }
-        : await service({ cluster: name, method: request.method ?? "GET", path, query, request, user });
+        : await service({ method: request.method ?? "GET", path, query, request, user });
     send(response, found.service, request, given);
   }
 
   function send(response: ServerResponse, service: string, request: IncomingMessage, given: Answer): void {
     const { status = 200, headers, body } = given;
-    const text = JSON.stringify({ ...body, servedBy: `${name}/${service}`, received: received(request) }, null, 2);
+    const document = { ...body, servedBy: `${name}/${service}`, received: received(request) };
+    const text = `${JSON.stringify(document, null, 2)}\n`;
     response
-      .writeHead(status, { "content-type": "application/json", "x-served-by": `${name}/${service}`, ...headers })
-      .end(`${text}\n`);
+      .writeHead(status, {
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(text),
+        "x-served-by": `${name}/${service}`,
+        ...headers,
+      })
+      .end(text);
   }
 
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {

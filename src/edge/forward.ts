@@ -36,10 +36,10 @@ export async function forward(
   timeouts: Timeouts,
   maxBody: number,
 ): Promise<Outcome> {
-  const body = exchange.body !== undefined ? exchange.body : request.body;
+  const stated = request.headers.get("content-length");
+  const body = exchange.body !== undefined ? keepLength(exchange.body, stated) : request.body;
   const repeatable = IDEMPOTENT.has(request.method) && !(body instanceof ReadableStream);
-  const counted =
-    body instanceof ReadableStream && !request.headers.has("content-length") ? countedBody(body, maxBody) : undefined;
+  const counted = body instanceof ReadableStream && stated === null ? countedBody(body, maxBody) : undefined;
   const total = new AbortController();
   // Left running while the body streams; the runtime drops it with the request.
   const totalTimer = timeouts.total > 0 ? setTimeout(() => total.abort("total"), timeouts.total) : undefined;
@@ -128,6 +128,15 @@ async function probeConnection(ingress: Ingress, within: number, own: AbortContr
 /** Event streams and upgraded connections are meant to stay open: no total deadline for them. */
 const isEndless = (response: Response): boolean =>
   response.status === 101 || (response.headers.get("content-type") ?? "").startsWith("text/event-stream");
+
+/** A stream that a policy has looked into keeps its Content-Length; without, it would be sent chunked, which some origins refuse. */
+function keepLength(
+  body: NonNullable<Exchange["body"]> | null,
+  stated: string | null,
+): ReadableStream<Uint8Array> | Uint8Array | null {
+  if (!(body instanceof ReadableStream) || stated === null) return body;
+  return body.pipeThrough(new FixedLengthStream(Number(stated)));
+}
 
 /** A body of unknown length, cut off where it gets larger than `limit` bytes. */
 function countedBody(

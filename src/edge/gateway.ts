@@ -3,6 +3,7 @@
  * The Worker is a Hono app with this one handler; each policy is a Hono middleware that runs inside of it.
  */
 import { Hono, type MiddlewareHandler } from "hono";
+import { HTTPException } from "hono/http-exception";
 import {
   type DecisionRecord,
   type Exchange,
@@ -64,6 +65,11 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   try {
     response = await decide();
   } catch (error) {
+    if (error instanceof HTTPException) {
+      // How Hono's own middleware refuses.
+      record.reason = "policy";
+      return finish(error.getResponse());
+    }
     response =
       error instanceof NotConfigured
         ? refuse("not-configured", { detail: "See the gateway's log.", headers: { "retry-after": "30" } })
@@ -85,6 +91,10 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
     const length = Number(request.headers.get("content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
+    if (!FORWARDABLE.test(request.method)) return refuse("method-not-allowed");
+    if (request.body && (request.method === "GET" || request.method === "HEAD") && length > 0) {
+      return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
+    }
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes[found.route] as TableRoute) : isolate.unmatched;
@@ -209,6 +219,9 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     }
   }
 }
+
+// CONNECT asks for a tunnel and TRACE for an echo of credentials (RFC 9110, 9.3.6 and 9.3.8); `fetch` sends neither.
+const FORWARDABLE = /^(?!(?:CONNECT|TRACE|TRACK)$)/;
 
 const RETRY_LATER: Partial<Record<ProblemCode, ProblemExtras>> = {
   "upstream-unreachable": { headers: { "retry-after": "5" } },

@@ -24,30 +24,54 @@ export interface Rule {
   readonly places: readonly Place[];
   /** The reading of the value that `pattern` is for. */
   readonly reads: Reading;
-  /** A value without any of these characters cannot match; a blank stands for all white space. "": always looked at. */
+  /**
+   * A value without any of these characters cannot match: " " stands for all white space, "\0" for control characters. "": what it
+   * looks for may be all plain characters, and then has one of the BARE_WORDS.
+   */
   readonly needs: string;
   readonly pattern: RegExp;
 }
 
 /** A rule that filter.ts decides by counting or comparing. */
-export type Check = Pick<Rule, "id" | "category" | "score">;
+export type Check = Pick<Rule, "id" | "category" | "score" | "places">;
 
 export const checks = [
-  { id: "method", category: "protocol", score: 5 },
-  { id: "header-count", category: "protocol", score: 5 },
-  { id: "header-size", category: "protocol", score: 5 },
-  { id: "query-size", category: "protocol", score: 5 },
+  { id: "method", category: "protocol", score: 5, places: [] },
+  { id: "header-count", category: "protocol", score: 5, places: [] },
+  { id: "header-size", category: "protocol", score: 5, places: ["header"] },
+  { id: "query-size", category: "protocol", score: 5, places: [] },
   // Two lengths for one message are how requests are smuggled (RFC 9112, 6.3).
-  { id: "framing", category: "protocol", score: 5 },
-  // utf-7, utf-16 or EBCDIC spell an attack in other bytes than the rules know.
-  { id: "body-charset", category: "protocol", score: 5 },
+  { id: "framing", category: "protocol", score: 5, places: [] },
+  // utf-7, utf-16 and EBCDIC spell an attack in other bytes than the rules know.
+  { id: "body-charset", category: "protocol", score: 5, places: [] },
   // Compressed: what it holds is not looked at.
-  { id: "body-encoded", category: "protocol", score: 2 },
+  { id: "body-encoded", category: "protocol", score: 2, places: [] },
 ] as const satisfies readonly Check[];
 
 const FIELDS = ["path", "query", "cookie", "body"] as const;
+const FIELDS_AND_HEADERS = ["path", "query", "cookie", "body", "header"] as const;
 const OUTSIDE_BODIES = ["path", "query", "cookie"] as const;
 const EVERYWHERE = ["path", "query", "header", "agent", "cookie", "body", "name"] as const;
+
+// A command with what makes it one: "find & replace" is prose, "& find /" is not.
+const COMMANDS = [
+  // Of no use but to look around.
+  String.raw`(?:whoami|uname|ifconfig|ipconfig|systeminfo|tasklist|netstat|printenv)(?:[ ;|&<>)\x60#,}\n]|$)`,
+  // Somewhere to connect to.
+  String.raw`(?:curl|wget|nc|ncat|netcat|nslookup|dig|host|ping6?|telnet|t?ftp|ssh|scp|socat|traceroute|tracert|fetch|lynx)[ ,](?:-[a-z]|(?:https?|ftp):|[\w-]{1,40}\.[\w-]|[0-9]{1,3}\.|localhost|[$\x60%/])`,
+  // A file.
+  String.raw`(?:cat|tac|less|more|head|tail|nl|od|xxd|strings|base64|rev|sort|cut|e?grep|awk|sed|dd|cp|mv|rm|ls|dir|touch|mkdir|find|chmod|chown|tar|ln|source|type|del|copy|stat|file|du)[ ,](?:-[a-z]{1,8}(?:[ ;|&)\x60]|$)|\.{0,2}\/|[~*$\x60%<]|[a-z]:|[\w.-]{1,64}(?:\/|\.(?:php|txt|conf|cfg|ini|json|ya?ml|env|key|pem|log|sh|py|xml|db|sql|bak|htpasswd)\b))`,
+  // Code to run.
+  String.raw`(?:python[0-9.]{0,4}|perl|ruby|php|node|lua)[ ,](?:-[a-z]|[\w./-]{1,64}\.(?:py|pl|rb|php|js|lua)\b)|(?:ba|da|z|k|c|tc|a)?sh[ ,](?:-[a-z]|[/<]|[\w.-]{1,64}\.sh\b)|powershell(?:\.exe)? |cmd(?:\.exe)? ?\/`,
+  // Something to change.
+  String.raw`net (?:user|view|localgroup|share)\b|certutil|bitsadmin|wmic |reg (?:add|query|delete) |chmod \+?[0-7ugoarwx+]{2,6} |kill(?:all)? -[0-9a-z]|(?:shutdown|reboot|halt|poweroff)(?: -| now|;|$)|useradd |passwd |su -|crontab -|mkfifo |busybox `,
+  // A time to wait, and no more words.
+  String.raw`u?sleep [0-9]{1,4}[smh]? ?(?:$|[;|&#\x60)\n])|timeout (?:\/t )?[0-9]`,
+].join("|");
+// Words that lists are made of as well ("name;id;date"), so only at an end, or behind what is no word.
+const SHORT_COMMANDS = String.raw`(?:\|\||&&) ?(?:ls|id|ps|env|pwd|dir|w)(?: -[a-z]{1,8})? ?(?:[;|&\n)\x60#]|$)|; (?:ls|id|ps|pwd)(?: -[a-z]{1,8})? ?$|(?:^|[0-9.)\]]) ?[|&;] ?(?:ls|id|ps|env|pwd|dir) ?(?:$|[;&\n#])`;
+const injected = (separators: string) =>
+  String.raw`(?:[${separators}]|[$<>]\() ?(?:(?:sudo |exec |eval |time |nohup )?(?:[\w./?*]{0,32}\/)?(?:${COMMANDS})|\/(?:usr\/)?(?:local\/)?s?bin\/\w)|${SHORT_COMMANDS}`;
 
 export const rules = [
   // Encoding and header hygiene.
@@ -106,7 +130,7 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "text",
-    needs: " ",
+    needs: "\0",
     pattern:
       /[\r\n] ?(?:set-cookie ?:|content-(?:length|type|security-policy) ?:|transfer-encoding ?:|access-control-[a-z-]{1,20} ?:|location ?: ?(?:https?:|\/)|http\/[12]|<(?:html|script|body))/,
   },
@@ -128,7 +152,7 @@ export const rules = [
     score: 2,
     places: ["path"],
     reads: "text",
-    needs: ".-/",
+    needs: "",
     pattern:
       /\/(?:\.(?:git|svn|hg|bzr|env|aws|ssh|vscode|idea|ds_store|htaccess|htpasswd|npmrc|dockercfg|docker|kube)(?:[/._-]|$)|wp-(?:admin|login|config|content|includes|json)\b|wp-|xmlrpc\.php|php-?my-?admin|pma\/|adminer|phpinfo|server-(?:status|info)$|actuator\/(?:env|heapdump|jolokia|gateway)|cgi-bin\/|vendor\/phpunit|solr\/admin|manager\/html|boaform|hnap1|_ignition|telescope\/|jenkins\/script|config\.(?:php|json|ya?ml)(?:\.|~|$)|(?:backup|dump|db|database)\.(?:sql|zip|tar|gz|bak)|web\.config$|id_rsa|etc\/passwd)/,
   },
@@ -167,9 +191,9 @@ export const rules = [
     id: "system-file",
     category: "traversal",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "shell",
-    needs: "/\\.",
+    needs: "/\\",
     pattern:
       /[/\\](?:etc|[?*]tc|e[?*]c|et[?*]|e[?*]{1,2}|[?*]{3})[/\\]{1,3}(?:\.[/\\]){0,2}(?:g?shadow|sudoers|master\.passwd|[p?*][a?*][s?*]{1,2}[w?*]{0,2}[d?*]?\b)|[/\\]proc[/\\](?:self|[0-9]{1,7})[/\\](?:environ|cmdline|fd|maps|root|cwd|mem|status)|(?:^|[/\\:]|c:)(?:boot|win)\.ini\b/,
   },
@@ -179,7 +203,7 @@ export const rules = [
     score: 5,
     places: ["query", "cookie"],
     reads: "text",
-    needs: "./\\",
+    needs: "/\\",
     pattern:
       /\.ssh[/\\](?:id_|authorized_keys|known_hosts)|\.aws[/\\]credentials|\.(?:git[/\\](?:config|head)|htpasswd|bash_history|pgpass)\b|(?:web|meta)-inf[/\\]|[/\\]system32[/\\]|[/\\]config[/\\]sam\b|wp-config\.php|[/\\]var[/\\]log[/\\]|[/\\]etc[/\\](?:hosts|group|issue|crontab|ssh|nginx|apache2|httpd|mysql|my\.cnf|hostname|fstab)\b/,
   },
@@ -189,7 +213,7 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: ":",
+    needs: "/",
     pattern:
       /(?:^|[^a-z0-9])(?:php|phar|expect|zlib|compress\.(?:zlib|bzip2)|ogg|rar|zip|glob|ssh2\.[a-z0-9]{1,8}):\/\/|data:\/\/text|data:[a-z]{0,16}\/?[a-z]{0,16};base64,pd9wa/,
   },
@@ -203,7 +227,7 @@ export const rules = [
     reads: "sql",
     needs: " (*+",
     pattern:
-      /union(?: all| distinct|\(all)?[ (]{1,6}select(?: all| distinct)?[ (+\-~]{0,6}(?:[0-9'"@*!$]|null|0x|[\w.$`]{1,40} ?[,(]|[\w.$`]{1,40} from |from )/,
+      /union(?: all| distinct|\(all)?[ (]{1,6}select(?: all| distinct)?[ (+\-~]{0,6}(?:[0-9'"@*!$]|null|0x|[\w.$`]{1,40} ?[,(]|[\w.$`]{1,40} from\b|from )/,
   },
   {
     // A quote that ends the value's string, an operator, then a comparison of constants or an end by comment.
@@ -221,9 +245,9 @@ export const rules = [
     id: "sqli-tautology-number",
     category: "sqli",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "=<>#- ",
+    needs: "=<># ",
     pattern:
       /(?:^|[0-9 )'"%*/])(?:or|and|xor|having|where|\|\||&&)[ (!~+-]{0,8}(?:not )?(?:([0-9]{1,10})[ )]{0,2}(?:=|<=>| like ) ?\(?\1(?![0-9])|[0-9]{1,10}(?:=|<>|!=|<=|>=|<|>)\(?[0-9]{1,10}|(['"])([^'"]{0,32})\2 ?(?:=|like) ?['"]\3(?:['"]|$)|(?:true|[0-9]{1,6}) ?(?:--|#|;)[ -]{0,3}$)/,
   },
@@ -235,17 +259,17 @@ export const rules = [
     places: FIELDS,
     reads: "sql",
     needs: "'\"",
-    pattern: /^[^'"]{0,64}['"][ )]{0,3};? ?(?:--(?:[ +-]|$)|(?:#|\/\*|;?\0)[ -]{0,3}$)/,
+    pattern: /^[^'"]{0,64}['"][ )]{0,3};? ?(?:--|#|\/\*|;?\0)[ +-]{0,3}$/,
   },
   {
     id: "sqli-stacked",
     category: "sqli",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "sql",
     needs: ";",
     pattern:
-      /; ?(?:drop (?:table|database|schema|view|index|user|procedure|function) [\w.`"[]|truncate table |alter (?:table|user|database|login|role) |delete from [\w.`"[]|insert into [\w.`"[]|exec(?:ute)?(?: |\()(?:xp_|sp_|master|immediate|\(|['"@])|declare @|shutdown(?: with|;| ?--|$)|waitfor delay|create (?:table|user|database|login|function|trigger|extension|alias) [\w.`"[]|update [\w.`"[\]]{1,40} set [\w.`"[\]]{1,40} ?=|copy [\w.]{1,40} (?:from|to) |grant [a-z ,]{1,40} (?:on|to) |select (?:pg_|sleep|load_|benchmark|@@|\*|[0-9]{1,6} ?(?:--|#|;|$)|[\w.*, ]{1,60} from [\w.]{1,40} ?(?:where|limit|;|--|#|$)))/,
+      /; ?(?:drop (?:table|database|schema) (?:if exists )?[\w.`"[\]]{1,40} ?(?:;|--|#|,|cascade)|truncate table [\w.`"[\]]{1,40} ?(?:;|--|#|$)|delete from [\w.`"[\]]{1,40} ?(?:where [\w.`]{1,40} ?[=<>!]|;|--|#|$)|insert into [\w.`"[\]]{1,40} ?(?:\(|values|select )|update [\w.`"[\]]{1,40} set [\w.`"[\]]{1,40} ?=|exec(?:ute)?(?: |\()(?:xp_|sp_|master|immediate|\(|['"@])|declare @|shutdown(?: with|;| ?--|$)|waitfor delay|alter (?:table|user|database|login|role) [\w.`"[\]]{1,40} (?:with|add|drop|set|rename|modify|identified|owner)|create (?:table|user|database|login|function|trigger|extension|alias) [\w.`"[\]]{1,40} ?(?:\(|with|identified|as|before|after|;)|copy [\w.(]{1,40} (?:from|to) ?['"p]|select (?:pg_|sleep|load_|benchmark|@@|\*|[0-9]{1,6} ?(?:--|#|;|$)|[\w.*, ]{1,60} from [\w.]{1,40} ?(?:where|limit|;|--|#)))|['")0-9] ?; ?(?:drop (?:table|database|schema|view|index|user|procedure|function) [\w.`"[]|delete from [\w.`"[])/,
   },
   {
     id: "sqli-function",
@@ -253,25 +277,25 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "sql",
-    needs: "(_ ",
+    needs: "( ",
     pattern:
-      /\b(?:pg_sleep|load_file|extractvalue|updatexml|randomblob|lo_import|lo_export|load_extension|dbms_\w{2,16}\.\w{2,20}|utl_\w{2,10}\.\w{2,20}|xp_cmdshell|xp_dirtree|xp_fileexist|xp_regread|sp_oacreate|ctxsys\.drithsx\.sn|gtid_subset|json_keys|pg_read_file|pg_ls_dir|query_to_xml) ?\(|\b(?:xp_cmdshell|xp_dirtree|xp_fileexist|sp_executesql)\b|waitfor (?:delay|time) ?['"(]|benchmark ?\( ?[0-9]{1,12} ?,|into (?:out|dump)file ?['"]|procedure analyse ?\(|(?:\b(?:or|and|xor|select|rlike) ?|[=,'"(+*/|&-])\(?sleep ?\( ?['"]?[0-9]/,
+      /\b(?:pg_sleep|load_file|extractvalue|updatexml|randomblob|lo_import|lo_export|load_extension|dbms_\w{2,16}\.\w{2,20}|utl_\w{2,10}\.\w{2,20}|xp_cmdshell|xp_dirtree|xp_fileexist|xp_regread|sp_oacreate|ctxsys\.drithsx\.sn|gtid_subset|json_keys|pg_read_file|pg_ls_dir|query_to_xml) ?\(|\b(?:xp_cmdshell|xp_dirtree|xp_fileexist|sp_executesql)\b|waitfor (?:delay|time) ?['"(]|benchmark ?\( ?[0-9 ]{1,16},|into (?:out|dump)file ?['"]|procedure analyse ?\(|(?:^|\b(?:or|and|xor|select|rlike) ?|[=,'"(+*/|&-])\(?sleep ?\( ?['"]?[0-9]/,
   },
   {
     id: "sqli-blind",
     category: "sqli",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "sql",
     needs: "(",
     pattern:
-      /\b(?:ascii|ord|hex|unhex|length|len|char_length|lower|substr|substring|mid|left|right|bin|asc|unicode|concat|group_concat) ?\( ?\(?(?:select |substr|mid\(|database ?\(|user ?\(|version ?\(|current_|@@|system_user|schema\(|group_concat|table_name|column_name|cast ?\(|0x7e|unhex|char\()|\b(?:convert|cast) ?\( ?(?:int ?, ?)?\(? ?(?:select |@@|db_name|user|version|system_user|chr\()|\b(?:and|or|xor|select|when|then|,|\() ?(?:if|iif) ?\( ?(?:[0-9]{1,6} ?[=<>]|ascii|substr|length|now|user|database|\(select)|case when ?\(?(?:[0-9]{1,6} ?[=<>]|['"]|ascii|substr|\(select|user|length)|\bhaving (?:count|sum|max|min) ?\([^)]{0,20}\) ?[=<>]/,
+      /\b(?:ascii|ord|hex|unhex|length|len|char_length|lower|substr|substring|mid|left|right|bin|asc|unicode|concat|group_concat) ?\( ?\(?(?:select |substr|mid\(|database ?\(|user ?\(|version ?\(|current_|@@|system_user|schema\(|group_concat|table_name|column_name|cast ?\(|0x7e|unhex|char\()|\b(?:convert|cast) ?\( ?(?:int ?, ?)?\(? ?(?:select |@@|db_name|user|version|system_user|chr\()|\b(?:and|or|xor|select|when|then|,|\() ?(?:if|iif) ?\( ?(?:[0-9]{1,6} ?[=<>]|ascii|substr|length|now|user|database|\(select)|case when ?\(?(?:[0-9]{1,6} ?[=<>]|['"][^'"]{0,16}['"] ?=|ascii|substr|\(select)/,
   },
   {
     id: "sqli-subselect",
     category: "sqli",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "sql",
     needs: "(",
     pattern:
@@ -281,10 +305,11 @@ export const rules = [
     id: "sqli-concat",
     category: "sqli",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "sql",
     needs: "'\"",
-    pattern: /['"] ?(?:\|\||\+|%2b|,) ?\(?(?:select |n?chr? ?\( ?[0-9]|char ?\( ?[0-9]|utl_|dbms_|@@\w|sys\.|user\(|version\(|database\()/,
+    pattern:
+      /['"] ?(?:\|\||\+|%2b|,) ?\(?(?:select |n?chr? ?\( ?[0-9]|char ?\( ?[0-9]|utl_|dbms_|@@\w|sys\.|user\(|version\(|database\()/,
   },
   {
     id: "sqli-order",
@@ -293,7 +318,8 @@ export const rules = [
     places: FIELDS,
     reads: "sql",
     needs: " ",
-    pattern: /(?:['"]\)?|[0-9]\)) ?(?:order|group) by [0-9]{1,3}\b|[0-9] order by [0-9]{1,3} ?(?:--|#|;|,[0-9])|^-?[0-9]{1,10} order by [0-9]{1,3}$/,
+    pattern:
+      /(?:['"]\)?|[0-9]\)) ?(?:order|group) by [0-9]{1,3}\b|[0-9] order by [0-9]{1,3} ?(?:--|#|;|,[0-9])|^-?[0-9]{1,10} order by [0-9]{1,3}$/,
   },
   {
     // A statement as such: it may be what a body is about, a query it is not.
@@ -310,9 +336,9 @@ export const rules = [
     id: "sqli-catalog",
     category: "sqli",
     score: 4,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "_.@ ",
+    needs: "",
     pattern:
       /information_schema\.|\bpg_(?:catalog\.|tables|shadow|user\b|database\b)|\bsqlite_(?:master|schema)\b|\bmysql\.(?:user|db|innodb_)|@@(?:version|datadir|hostname|servername|basedir)|from (?:msysobjects|sysobjects|syscolumns|all_tables|user_tables|all_tab_columns|v\$version)|\bsys\.(?:databases|tables|objects|columns|schemas|sql_logins)\b/,
   },
@@ -347,7 +373,7 @@ export const rules = [
     places: FIELDS,
     reads: "text",
     needs: ")",
-    pattern: /^[^()]{0,64}\)\)? ?\( ?(?:[|&!] ?\(|[a-z]{1,32} ?[=~<>])/,
+    pattern: /^[^()]{0,64}\)\)? ?\( ?(?:[|&!] ?[()]|[a-z]{1,32} ?[=~<>])/,
   },
   {
     id: "xpath-injection",
@@ -356,7 +382,8 @@ export const rules = [
     places: FIELDS,
     reads: "sql",
     needs: "'\"",
-    pattern: /['"]\]? ?(?:or|and|\|) ?(?:\/\/|count ?\( ?[/.]|(?:local-)?name ?\( ?[./)]|string-length ?\(|position ?\( ?\))/,
+    pattern:
+      /['"]\]? ?(?:or|and|\|) ?(?:\/\/|count ?\( ?[/.]|(?:local-)?name ?\( ?[./)]|string-length ?\(|position ?\( ?\))/,
   },
   {
     id: "xxe",
@@ -373,7 +400,7 @@ export const rules = [
     score: 5,
     places: ["name"],
     reads: "text",
-    needs: "_[.",
+    needs: "",
     pattern: /(?:^|[[.])__proto__(?:$|[\].[])|constructor(?:\]\[|\.|\[)prototype/,
   },
   {
@@ -381,9 +408,9 @@ export const rules = [
     id: "template-injection",
     category: "injection",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: "{<_@",
+    needs: "{<(",
     pattern:
       /(?:\{\{|[$#*@~]\{|<%=?|@\() ?['"]?[0-9]{1,9}['"]? ?[*+-] ?['"]?[0-9]{1,9}|\{\{[^{}]{0,80}(?:__|constructor|\bconfig\b|popen|getruntime|lipsum|cycler\.|joiner\.|\bself\.|request\.application|_self\b|\bsystem\b)|[$#*%]\{[^{}]{0,60}(?:t\(java|getruntime|processbuilder|forname\(|getclass\(\)|applicationscope|@java\.|#_memberaccess|\.exec\()|<%=? ?[^%]{0,40}(?:system|`|exec\b|file\.(?:open|read)|io\.popen|require|process\.)|freemarker\.template\.utility|\{php\}|#set ?\( ?\$|\{% ?(?:debug|import os)|__(?:subclasses|globals|builtins|mro)__|\{\{<%\[%/,
   },
@@ -391,9 +418,9 @@ export const rules = [
     id: "ssrf-metadata",
     category: "ssrf",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: ".:/",
+    needs: "",
     pattern:
       /169\.254\.169\.254|169\.254\.170\.2\b|metadata\.google\.internal|metadata\.azure\.|100\.100\.100\.200|fd00:ec2::254|::ffff:a9fe:a9fe|\/\/(?:2852039166|0xa9fea9fe|0xa9\.0xfe|0251\.0376|025177524776|169\.16689662|169\.254\.43518)/,
   },
@@ -403,8 +430,9 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: ":",
-    pattern: /(?:^|[^a-z0-9])(?:gopher|dict|tftp|netdoc|ldapi?s?):\/\/(?:127\.|localhost|\[|0\.0|10\.|172\.|192\.168|[a-z0-9.-]{1,64}:[0-9]{1,5}\/_)|(?:^|[^a-z0-9])jar:(?:https?|file):|^(?:gopher|dict|netdoc):\/|^file:\/{1,3}/,
+    needs: "/",
+    pattern:
+      /(?:^|[^a-z0-9])(?:gopher|dict|tftp|netdoc|ldapi?s?):\/\/(?:127\.|localhost|\[|0\.0|10\.|172\.|192\.168|[a-z0-9.-]{1,64}:[0-9]{1,5}\/_)|(?:^|[^a-z0-9])jar:(?:https?|file):|^(?:gopher|dict|netdoc):\/|^file:\/{1,3}/,
   },
 
   // Script in a page: read with entities and JavaScript's escapes decoded.
@@ -432,18 +460,18 @@ export const rules = [
     id: "xss-url",
     category: "xss",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "html",
-    needs: ":=",
+    needs: "(/=;",
     pattern:
-      /(?:^|["'=(>[,; ])[ `]?j ?a ?v ?a ?s ?c ?r ?i ?p ?t ?:[^ "'<>]{0,64}(?:[(`=[{;]|\/\/|\/\*|%[0-9a-f])|["'=] ?(?:j ?a ?v ?a|v ?b) ?s ?c ?r ?i ?p ?t ?:|(?:^|["'=( ])(?:vbscript|livescript):[a-z]{1,32}[ (]|data:(?:text\/html|application\/xhtml|text\/javascript|application\/javascript)[;,]|data:image\/svg\+xml[^,]{0,32},[^<]{0,8}<(?:svg|x)[^>]{0,200} on|\bsrcdoc ?=|-moz-binding ?:|style ?=[^>]{0,100}expression ?\(/,
+      /(?:^|["'=(>[,; ])[ `]?j ?a ?v ?a ?s ?c ?r ?i ?p ?t ?:[^ "'<>]{0,64}(?:[(`=[{;]|\/\/|\/\*|%[0-9a-f])|["'=] ?(?:j ?a ?v ?a|v ?b) ?s ?c ?r ?i ?p ?t ?:|(?:^|["'=( ])(?:vbscript|livescript):[a-z]{1,32}[ (]|data:(?:text\/html|application\/xhtml|text\/javascript|application\/javascript)[;,]|data:image\/svg\+xml[^,]{0,32},[^<]{0,8}<(?:svg|x)[^>]{0,200} on|\bsrcdoc ?=|<base [^>]{0,64}href ?=|<style[^>]{0,64}>[^<]{0,64}@import|-moz-binding ?:|style ?=[^>]{0,100}expression ?\(/,
   },
   {
     // Markup as such: rich text in a body, but nothing for a query.
     id: "xss-tag",
     category: "xss",
     score: 5,
-    places: [...OUTSIDE_BODIES, "header"],
+    places: ["path", "query", "cookie", "header"],
     reads: "html",
     needs: "<",
     pattern:
@@ -455,9 +483,9 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "html",
-    needs: "(`=[.",
+    needs: "(`=[",
     pattern:
-      /\b(?:alert|confirm|prompt)(?:\?\.)? ?[(`] ?(?:[0-9]|['"/]|document|window|location|origin|string|this|self|top|xss)|['"`;)}\]] ?[-+*/;,|&^]{1,3} ?(?:alert|confirm|prompt|eval|function|settimeout|setinterval|fetch|import|top|self|window|parent|globalthis)[(`[.]|\bdocument ?\. ?(?:location|domain|cookie|write|writeln|body)(?:\.[a-z]{1,16})? ?[=(]|\+ ?document\.|(?:^|[ '";])(?:window\.|self\.|top\.)?location(?:\.href)? ?= ?['"`]|\[ ?['"`](?:alert|eval|cookie|constructor|document|location)['"`] ?\]|string\.fromcharcode ?\(|\beval ?\( ?(?:atob|unescape|string|name|location|['"`])|\.constructor ?\( ?['"`]|\b(?:inner|outer)html ?=/,
+      /\b(?:alert|confirm|prompt)(?:\?\.)?[(`] ?(?:[0-9]|['"/]|document|window|location|origin|string|this|self|top|xss)|['"`;)}\]] ?[-+*/;,|&^]{1,3} ?(?:alert|confirm|prompt|eval|function|settimeout|setinterval|fetch|import|top|self|window|parent|globalthis)[(`[.]|\bdocument ?\. ?(?:location|domain|cookie|write|writeln|body)(?:\.[a-z]{1,16})? ?[=(]|\+ ?document\.|(?:^|[ '";])(?:window\.|self\.|top\.)?location(?:\.href)? ?= ?['"`]|\[ ?['"`](?:alert|eval|cookie|constructor|document|location)['"`] ?\]|string\.fromcharcode ?\(|\beval ?\( ?(?:atob|unescape|string|name|location|['"`])|\.constructor ?\( ?['"`]|\b(?:inner|outer)html ?=/,
   },
 
   // Commands: read without the quotes and escapes that shells drop.
@@ -465,29 +493,38 @@ export const rules = [
     id: "rce-command",
     category: "rce",
     score: 5,
-    places: FIELDS,
+    places: OUTSIDE_BODIES,
     reads: "shell",
-    needs: ";|&`$<>\n ",
-    pattern:
-      /(?:[;|&\n`{]|[$<>]\() ?(?:sudo |exec |eval |time |nohup |command )?(?:[\w./?*]{0,32}\/)?(?:(?:whoami|uname|ifconfig|ipconfig|systeminfo|tasklist|netstat|printenv)(?:[ ;|&<>)`#,}\n]|$)|(?:curl|wget|nc|ncat|netcat|nslookup|dig|host|ping|ping6|telnet|ftp|tftp|ssh|scp|socat|traceroute|tracert|fetch|lynx|aria2c)[ ,](?:-[a-z]|https?:|ftp:|[\w-]{1,40}\.[\w-]|[0-9]{1,3}\.|localhost|[$`%]|\/)|(?:cat|tac|less|more|head|tail|nl|od|xxd|strings|base64|rev|sort|cut|grep|egrep|awk|sed|tee|dd|cp|mv|rm|ls|dir|touch|mkdir|find|chmod|chown|tar|ln|source|type|del|copy|stat|file|du)[ ,](?:-[a-z]{1,8}(?:[ ;|&)`]|$)|\/|\.\.?\/|~|\*|[$`%]|<|[a-z]:\\?|[\w.-]{1,64}\.(?:php|txt|conf|cfg|ini|json|ya?ml|env|key|pem|log|sh|py|xml|db|sql|bak|htpasswd)\b|[\w.-]{1,32}\/)|(?:python[0-9.]{0,4}|perl|ruby|php|node|lua)[ ,](?:-[a-z]|[\w./-]{1,64}\.(?:py|pl|rb|php|js|lua)\b)|(?:ba|da|z|k|c|tc|a)?sh[ ,](?:-[a-z]|\/|<|[\w./-]{1,64}\.sh\b)|powershell(?:\.exe)? |cmd(?:\.exe)? ?\/|net (?:user|view|localgroup|share)\b|certutil|bitsadmin|wmic |reg (?:add|query|delete) |(?:sleep|usleep) [0-9]{1,4}[smh]? ?(?:$|[;|&#`)\n])|timeout (?:\/t )?[0-9]|chmod \+?[0-7ugoarwx+]{2,6} |kill(?:all)? -[0-9a-z]|(?:shutdown|reboot|halt|poweroff)(?: -| now|;|$)|useradd |passwd |su -|crontab -|mkfifo |busybox )|(?:\|\||&&|;|\|) ?(?:ls|id|ps|env|pwd|dir|w)(?: -[a-z]{1,8})? ?(?:[;|&\n)`#]|$)(?<![a-z][;|&](?:id|ps|env|pwd|dir|w))|(?:^|[0-9.)\]]) ?[|&;] ?(?:id|dir) ?(?:$|[;|&\n])/,
+    needs: ";|&`$<>\0{ ",
+    pattern: new RegExp(injected(String.raw`;|&\n\x60{`)),
   },
   {
-    // What prose and scripts in a body hold as well.
-    id: "rce-command-query",
+    // Documents show commands, line by line; a field that becomes an argument is one line, and not a long one.
+    id: "rce-command-body",
+    category: "rce",
+    score: 5,
+    places: ["body"],
+    reads: "shell",
+    needs: ";|&`$<>\0{ ",
+    pattern: new RegExp(String.raw`^[^\n]{0,200}?(?:${injected(String.raw`;|&\x60{`)})`),
+  },
+  {
+    // What documents show, too.
+    id: "rce-code",
     category: "rce",
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "shell",
-    needs: ";|&`$(\n",
+    needs: ";|&`$(\0",
     pattern:
-      /(?:;|\|\||&&|\||\n) ?(?:echo|printf|print|set|export|exec|eval) [\w$%-]|`(?:[\w./]{0,32}\/)?(?:id|ls|ps|pwd|env|whoami|uname|hostname|cat|curl|wget|nc|ping|nslookup|dig|sleep|sh|bash|echo|python|perl|php)(?: [^`]{0,64})?`|\b(?:os\.system|os\.popen|subprocess\.(?:popen|call|run|check_output)|runtime\.exec|system|passthru|shell_exec|proc_open|pcntl_exec|popen|phpinfo|call_user_func|file_get_contents|base64_decode|assert|create_function|child_process|execsync|spawnsync) ?\( ?[\w$()/.-]/,
+      /[;|&] ?(?:echo|printf) [\w$%-]|`(?:[\w./]{0,32}\/)?(?:id|ls|ps|pwd|env|whoami|uname|hostname|cat|curl|wget|nc|ping|nslookup|dig|sleep|sh|bash|echo|python|perl|php)(?: [^`]{0,64})?`|\b(?:os\.system|os\.popen|subprocess\.(?:popen|call|run|check_output)|runtime\.exec|system|passthru|shell_exec|proc_open|pcntl_exec|popen|phpinfo|call_user_func|file_get_contents|base64_decode|assert|create_function|child_process|execsync|spawnsync) ?\( ?[\w$()/.-]/,
   },
   {
     // $(id) of a shell; jQuery's $(id) goes on with a dot.
     id: "rce-substitution",
     category: "rce",
     score: 5,
-    places: [...FIELDS, "header"],
+    places: FIELDS_AND_HEADERS,
     reads: "shell",
     needs: "$<>",
     pattern:
@@ -497,21 +534,31 @@ export const rules = [
     id: "rce-shell",
     category: "rce",
     score: 5,
-    places: [...FIELDS, "header", "agent"],
+    places: ["path", "query", "cookie", "body", "header", "agent"],
     reads: "shell",
-    needs: "/.-({|_",
+    needs: "/({| ",
     pattern:
-      /\/dev\/(?:tcp|udp)\/[\w.]|\/bin\/(?:ba|da|z|k|c|tc)?sh(?: -[ci]| ?[<>|&;]|\)|$)(?<!#! ?\/bin\/(?:ba|da|z|k|c|tc)?sh)|\b(?:ba|da|z|k)?sh -i ?[<>&]|\bncat? -[a-z]{0,6}e|cmd(?:\.exe)? ?\/[ck] ?\w|powershell(?:\.exe)? -(?:e|enc|encodedcommand|nop|noprofile|c|command|w|ep|exec) |invoke-(?:expression|webrequest|mimikatz)|\.downloadstring ?\(|-urlcache |base64 (?:-d|--decode) ?\| ?\w{0,4}sh|(?:curl|wget) [^|]{1,200}\| ?(?:sudo )?(?:ba|da|z)?sh\b|__import__ ?\( ?(?:os|subprocess|pty|socket)|process\.mainmodule|child_process\)?\.(?:exec|spawn)|pty\.spawn ?\(|\{(?:cat|ls|curl|wget|nc|ping|id|rm|echo|bash|sh),[^}]{0,64}\}/,
+      /\/dev\/(?:tcp|udp)\/[\w.]|\/bin\/(?:ba|da|z|k|c|tc)?sh(?: -[ci]| ?[<>|&;]|\)|$)(?<!#! ?\/bin\/(?:ba|da|z|k|c|tc)?sh)|\b(?:ba|da|z|k)?sh -i ?[<>&]|\bncat? -[a-z]{0,6}e|cmd(?:\.exe)? ?\/[ck] ?\w|powershell(?:\.exe)? -(?:e|enc|encodedcommand|nop|noprofile|c|command|w|ep|exec) |invoke-(?:expression|webrequest|mimikatz)|\.downloadstring ?\(|-urlcache |base64 (?:-d|--decode) ?\| ?\w{0,4}sh|(?:curl|wget) [^|]{1,200}\| ?(?:sudo )?(?:ba|da|z)?sh\b|__import__ ?\( ?(?:os|subprocess|pty|socket)|\bfor (?:\/[a-z] ?){0,3}[^%]{0,40}%{1,2}[a-z] in ?\([^)]{1,80}\) ?do|pty\.spawn ?\(|\{(?:cat|ls|curl|wget|nc|ping|id|rm|echo|bash|sh),[^}]{0,64}\}/,
   },
   {
     id: "rce-php",
     category: "rce",
     score: 5,
-    places: [...FIELDS, "header", "agent"],
+    places: ["path", "query", "cookie", "body", "header", "agent"],
     reads: "text",
-    needs: "<:=_",
+    needs: "<{=[",
     pattern:
-      /<\?(?:php|=)?[^?]{0,100}(?:system|eval|exec|passthru|assert|base64_decode|phpinfo|file_put_contents|\$_(?:get|post|request|cookie|server|files))|\bo:[0-9]{1,4}:"[\w\\]{1,64}":[0-9]{1,4}:\{|auto_prepend_file|allow_url_include|\$_(?:get|post|request|cookie)\[/,
+      /<\?(?:php|=)?[^?]{0,100}(?:system|eval|exec|passthru|assert|base64_decode|phpinfo|file_put_contents|\$_(?:get|post|request|cookie|server|files))|\bo:[0-9]{1,4}:"[\w\\]{1,64}":[0-9]{1,4}:\{|auto_prepend_file|allow_url_include|\$_(?:get|post|request|cookie|server|files|session)\[/,
+  },
+  {
+    id: "rce-node",
+    category: "rce",
+    score: 5,
+    places: FIELDS,
+    reads: "shell",
+    needs: "($",
+    pattern:
+      /process\.mainmodule\.|child_process\)?\.(?:exec|spawn|fork)|constructor\.constructor ?\(|_\$\$nd_func\$\$_|global\.process\.|process\.binding ?\(/,
   },
   {
     id: "rce-java",
@@ -519,7 +566,7 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "text",
-    needs: ".#@{(0",
+    needs: "",
     pattern:
       /java\.lang\.(?:runtime|processbuilder)(?:@|\)|\(|,|\.getruntime|["'])|getruntime ?\( ?\) ?\. ?exec|#_memberaccess|@java\.lang|@ognl\.|class\.(?:module\.)?classloader|class\[['"]?(?:module|classloader)|\.functors\.invoker|%\{\( ?#|\bro0abx[a-z0-9]|javax\.script\.scriptengine|com\.sun\.rowset|spring\.cloud\.function\.routing/,
   },
@@ -546,9 +593,14 @@ export const rules = [
   },
 ] as const satisfies readonly Rule[];
 
-export type RuleId = (typeof rules)[number]["id"] | (typeof checks)[number]["id"];
+/**
+ * What a value of plain characters (PLAIN in filter.ts) must hold to match any rule. Most values on the wire are plain and short,
+ * and this is all that they cost.
+ */
+export const BARE_WORDS =
+  /169\.254\.|100\.100\.100|(?:google|azure)\.|__proto__|\.prototype|classloader|@java|_schema\.|@@|pg_|sqlite_|mysql\.|sys\./i;
 
-export const ruleIds: readonly RuleId[] = [...checks, ...rules].map((rule) => rule.id);
+export type RuleId = (typeof rules)[number]["id"] | (typeof checks)[number]["id"];
 
 const NAMED: Readonly<Record<string, string>> = {
   lt: "<",
@@ -568,7 +620,8 @@ const NAMED: Readonly<Record<string, string>> = {
   nbsp: " ",
 };
 
-function unescapeMarkup(text: string): string {
+/** Character references of HTML and XML, and JavaScript's escapes, as what they stand for. */
+export function unescapeMarkup(text: string): string {
   return text.replace(
     /&(?:#(x?)([0-9a-f]{1,8})|([a-z]{2,7}));?|\\(?:u00|x)([0-9a-f]{2})/gi,
     (whole, hex: string, digits: string | undefined, name: string | undefined, escaped: string | undefined) => {
@@ -585,24 +638,30 @@ function dropComments(text: string): string {
   let from = 0;
   for (let start = text.indexOf("/*"); start !== -1; start = text.indexOf("/*", from)) {
     out += `${text.slice(from, start)} `;
-    const runs = text[start + 2] === "!";
-    const end = runs ? start + 3 : text.indexOf("*/", start + 2) + 2;
-    // Unclosed: the rest is a comment to the database, and the marker itself is what sqli-comment looks for.
-    if (end < start + 3) return `${out}/*`;
-    from = end;
+    if (text[start + 2] === "!") {
+      from = start + 3;
+      while (isDigit(text.charCodeAt(from))) from++;
+    } else {
+      const end = text.indexOf("*/", start + 2);
+      // The marker of an unclosed one stays: it is what sqli-comment looks for.
+      if (end === -1) return `${out}/*`;
+      from = end + 2;
+    }
   }
-  return (out + text.slice(from)).replace(/\*\/|(?<=\s)[0-9]{5,6}(?=[a-z])/gi, " ");
+  return (out + text.slice(from)).replaceAll("*/", " ");
 }
+
+const isDigit = (code: number) => code >= 0x30 && code <= 0x39;
 
 /** How an interpreter would read a value. All give lower case, so that patterns need no flag. */
 export const readings = {
   /** As it is. */
   text: (value: string) => value.toLowerCase(),
-  /** Comments and any white space as one blank. */
+  /** Comments and any white space as one blank, so too what was no UTF-8: in Latin-1, %A0 is a blank to MySQL. */
   sql: (value: string) =>
     (value.includes("/*") ? dropComments(value) : value)
       .replace(/(?:--|#)[^\n]{0,64}\n/g, " ")
-      .replace(/[\s\x0b]+/g, " ")
+      .replace(/[\s\ufffd]+/g, " ")
       .toLowerCase(),
   /** Character references and JavaScript escapes decoded, NUL dropped, any white space as one blank. */
   html: (value: string) =>

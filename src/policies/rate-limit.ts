@@ -311,9 +311,11 @@ export const run: PolicyRun<RateLimitConfig> = (config, runtime, mode) => {
       return next();
     }
     if (!failed) {
+      // A fixed window counts what it refuses, too. That matters only where another request might still fit: a cheaper one or, with
+      // several windows, one that comes after others were given back what they took.
+      const fixedCounts = cost > unit || limits.length > 1;
       const counted = limits.flatMap(({ rule }, i) =>
-        // A fixed window counts what it refuses, which matters where a cheaper request might still fit.
-        counts[i]?.success || (rule.algorithm === "fixedWindow" && cost > unit) ? [i] : [],
+        counts[i]?.success || (fixedCounts && rule.algorithm === "fixedWindow") ? [i] : [],
       );
       if (counted.length > 0) exchange.waitUntil(taken.giveBack(counted).catch(() => {}));
     }

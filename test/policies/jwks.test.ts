@@ -21,19 +21,19 @@ function start(issuer: StubbedIssuer, changes: Partial<KeySetConfig> = {}) {
   const clock = { now: NOW * 1_000 };
   const changed = vi.fn();
   const set = new KeySet(JWKS, { ...config, ...changes }, () => clock.now, changed);
-  let background: Promise<unknown>[] = [];
+  const background: Promise<unknown>[] = [];
   const exchange = exchangeFor(new Request("https://api.example.com/"), { waitUntil: (work) => background.push(work) });
   return {
     clock,
     changed,
     set,
+    background,
     fetches: () => issuer.asked.length,
     key: (kid: string | undefined, alg = "ES256") => set.key({ alg, ...(kid !== undefined && { kid }) }, exchange),
     /** What a request with a remembered token does. */
     async tend() {
       set.tend(exchange);
-      await Promise.all(background);
-      background = [];
+      await Promise.all(background.splice(0));
     },
   };
 }
@@ -68,6 +68,20 @@ test("after maxAge serves on while it is refreshed in the background, once", asy
   await expect(key("first")).rejects.toThrow(errors.JWKSNoMatchingKey);
   await key("second");
   expect(fetches()).toBe(2);
+});
+
+test("a maxAge below the cool-down is kept", async () => {
+  const { key, tend, fetches, clock } = start(stubIssuer(first), { maxAge: 10_000 });
+  await key("first");
+  clock.now += 10_000;
+  await tend();
+  expect(fetches()).toBe(2);
+});
+
+test("a fetch goes on when the client that caused it goes away", async () => {
+  const { key, background } = start(stubIssuer(first));
+  await key("first");
+  expect(background).toHaveLength(1);
 });
 
 test("requests at a cold start share one fetch, without waiting for each other's promises", async () => {
@@ -216,7 +230,10 @@ test.each<[string, () => Response | Promise<Response>]>([
   ["another status", () => Response.json({ keys: [] }, { status: 203 })],
   ["an error page", () => new Response("<html>", { status: 500 })],
   ["no JSON", () => new Response("<html>")],
-  ["no UTF-8", () => new Response(new Uint8Array([0x22, 0xff, 0x22]))],
+  [
+    "no UTF-8",
+    () => new Response(Uint8Array.from('{"keys":[{"kid":"\xff"}]}', (character) => character.charCodeAt(0))),
+  ],
   ["null", () => Response.json(null)],
   ["no keys", () => Response.json({ jwks: [] })],
   ["keys that are no array", () => Response.json({ keys: { 0: {} } })],

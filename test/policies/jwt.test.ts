@@ -1,24 +1,12 @@
 import fc from "fast-check";
-import { base64url, exportJWK, exportSPKI, type JWK } from "jose";
+import { base64url, exportJWK, type JWK } from "jose";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { consumer } from "../../src/config/consumer.ts";
 import { env, secret } from "../../src/config/values.ts";
 import { compile, type JwtOptions, jwt, run, schema } from "../../src/policies/jwt.ts";
-import type { PolicyMode } from "../../src/table/table.ts";
 import { compileContext, type PolicyResult, startPolicy } from "./exchange.ts";
-import {
-  AUDIENCE,
-  forge,
-  goodClaims,
-  ISSUER,
-  JWKS,
-  type Key,
-  makeKey,
-  NOW,
-  sign,
-  signAnyway,
-  stubIssuer,
-} from "./issuer.ts";
+import { AUDIENCE, forge, goodClaims, ISSUER, JWKS, type Key, makeKey, NOW, sign, stubIssuer } from "./issuer.ts";
+import { expectPassed, expectRefused, KEY, sharedKey, sharedSecret, start } from "./jwt-isolate.ts";
 
 let ec: Key;
 let rsa: Key;
@@ -31,76 +19,6 @@ beforeAll(async () => {
 afterEach(() => {
   vi.restoreAllMocks();
 });
-
-const KEY = "0123456789abcdef0123456789abcdef";
-const shared = { alg: "HS256", kid: "shared", privateKey: new TextEncoder().encode(KEY) };
-
-interface StartOptions {
-  mode?: PolicyMode;
-  env?: Record<string, unknown>;
-}
-
-/** The policy in an isolate of its own, under a clock that only the test moves. */
-function start(options: Partial<JwtOptions> = {}, { mode = "enforce", env = {} }: StartOptions = {}) {
-  const clock = { now: NOW * 1_000 };
-  const context = compileContext();
-  const config = compile({ issuer: ISSUER, audience: AUDIENCE, jwks: JWKS, ...options }, context);
-  expect(context.problems).toEqual([]);
-  const send = startPolicy(run, config, { mode, env, now: () => clock.now });
-  const verified = vi.spyOn(crypto.subtle, "verify");
-  return {
-    clock,
-    /** How many signatures have been looked at so far. */
-    signatures: () => verified.mock.calls.length,
-    send: (headers: HeadersInit = {}, query = "") =>
-      send(new Request(`https://api.example.com/v1/orders${query}`, { headers })),
-    bearer: (token: string) =>
-      send(new Request("https://api.example.com/v1/orders", { headers: { authorization: `Bearer ${token}` } })),
-  };
-}
-
-/** With a shared secret, so that no key set is asked for. */
-const startShared = (options: Partial<JwtOptions> = {}, more: StartOptions = {}) => {
-  const { jwks: _, ...rest } = { jwks: undefined, ...options };
-  const context = compileContext();
-  const config = compile({ issuer: ISSUER, audience: AUDIENCE, secret: secret("KEY"), ...rest }, context);
-  expect(context.problems).toEqual([]);
-  const clock = { now: NOW * 1_000 };
-  const send = startPolicy(run, config, {
-    mode: more.mode ?? "enforce",
-    env: { KEY, ...more.env },
-    now: () => clock.now,
-  });
-  const verified = vi.spyOn(crypto.subtle, "verify");
-  return {
-    clock,
-    signatures: () => verified.mock.calls.length,
-    bearer: (token: string) =>
-      send(new Request("https://api.example.com/", { headers: { authorization: `Bearer ${token}` } })),
-  };
-};
-
-async function expectPassed({ response, exchange, passed }: PolicyResult) {
-  expect([response.status, exchange.record.policies]).toEqual([200, [expect.objectContaining({ verdict: "pass" })]]);
-  expect(passed).toBe(true);
-}
-
-/** 401 with the challenge, no caller, and nothing that the origin could take for one. */
-async function expectRefused(result: PolicyResult, code: string, why?: string) {
-  const { response, exchange, passed } = result;
-  const problem = (await response.json()) as Record<string, unknown>;
-  expect(problem).toMatchObject({ status: 401, code });
-  expect(response.status).toBe(401);
-  expect(response.headers.get("content-type")).toBe("application/problem+json");
-  expect(response.headers.get("www-authenticate")).toMatch(/^Bearer realm="orders"/);
-  expect(passed).toBe(false);
-  expect(exchange.caller).toBeUndefined();
-  expect([...exchange.upstream.keys()].filter((name) => name.startsWith("x-"))).toEqual([]);
-  const [verdict] = exchange.record.policies;
-  expect(verdict).toMatchObject({ policy: "jwt", verdict: "deny", reason: code });
-  expect(exchange.record.reason).toBe(code);
-  if (why) expect(verdict?.facts).toMatchObject({ why });
-}
 
 describe("a good token", () => {
   test("passes, and tells the gateway and the origin whose it is", async () => {
@@ -145,14 +63,15 @@ describe("a good token", () => {
     async (alg) => {
       const key = await makeKey("key", alg);
       stubIssuer(key);
-      await expectPassed(await start().bearer(await sign(key)));
+      expectPassed(await start().bearer(await sign(key)));
     },
+    // Some RSA keys take seconds to find on a busy machine.
+    30_000,
   );
 
   test.each([
     ["one of several audiences in the token", { audience: AUDIENCE }, { aud: ["https://other", AUDIENCE] }, {}],
     ["one of several audiences in the policy", { audience: ["https://other", AUDIENCE] }, {}, {}],
-    ["any audience, where none is asked for", { audience: undefined }, { aud: undefined }, {}],
     ["one of several issuers", { issuer: ["https://other", ISSUER] }, {}, {}],
     ["the type, as RFC 9068 writes it", { typ: "at+jwt" }, {}, { typ: "at+jwt" }],
     ["the type as a whole media type", { typ: "at+jwt" }, {}, { typ: "application/AT+JWT" }],
@@ -171,10 +90,10 @@ describe("a good token", () => {
     ],
   ] as [string, Partial<JwtOptions>, Record<string, unknown>, Record<string, unknown>][])(
     "may have %s",
-    async (_, { audience, ...options }, claims, header) => {
+    async (_, options, claims, header) => {
       const issuer = stubIssuer(ec);
-      const { bearer } = start({ ...options, ...(audience !== undefined && { audience }) });
-      await expectPassed(await bearer(await sign(ec, claims, header)));
+      const { bearer } = start(options);
+      expectPassed(await bearer(await sign(ec, claims, header)));
       expect(issuer.asked).toEqual([JWKS]);
     },
   );
@@ -186,7 +105,7 @@ describe("a good token", () => {
     const send = startPolicy(run, config, { now: NOW * 1_000 });
     const token = await sign(ec, { aud: undefined });
     const request = () => new Request("https://api.example.com/", { headers: { authorization: `Bearer ${token}` } });
-    await expectPassed(await send(request()));
+    expectPassed(await send(request()));
     await expectRefused(await start().send({ authorization: `Bearer ${token}` }), "token-invalid", "claim-missing");
   });
 
@@ -204,11 +123,26 @@ describe("a good token", () => {
     expect(exchange.upstream.get("x-consumer-scopes")).toBe(scopes.join(" ") || null);
   });
 
+  test("has no claims but its own", async () => {
+    stubIssuer(ec);
+    const { bearer } = start({
+      claimsToHeaders: { constructor: "x-a", "__proto__.constructor": "x-b", "sub.length": "x-c" },
+    });
+    const { response, exchange } = await bearer(await sign(ec));
+    expect(response.status).toBe(200);
+    expect([...exchange.upstream.keys()]).toEqual(["authorization", "x-consumer-subject"]);
+  });
+
   test("of no kid is tried with each key that fits it, up to eight", async () => {
     const others = await Promise.all(Array.from({ length: 8 }, (_, i) => makeKey(`other-${i}`)));
     const issuer = stubIssuer(...others.slice(0, 7), ec);
     const token = await sign(ec, {}, { kid: undefined });
-    await expectPassed(await start().bearer(token));
+    expectPassed(await start().bearer(token));
+    await expectRefused(
+      await start().bearer(await sign(ec, { exp: NOW - 60 }, { kid: undefined })),
+      "token-expired",
+      "expired",
+    );
     issuer.keys = [...others, ec].map(({ jwk }) => jwk);
     await expectRefused(await start().bearer(token), "token-invalid", "signature");
   });
@@ -227,12 +161,24 @@ describe("a good token", () => {
     const pair = fc.tuple(part, fc.option(part, { nil: undefined }));
     await fc.assert(
       fc.asyncProperty(pair, pair, async (one, other) => {
-        const { bearer } = startShared({ issuer: [one[0], other[0]] });
+        const { bearer } = start({ ...sharedSecret, issuer: [one[0], other[0]] });
         const subjectOf = async ([iss, sub]: typeof one) =>
-          (await bearer(await sign(shared, { iss, sub }))).exchange.caller?.subject;
+          (await bearer(await sign(sharedKey, { iss, sub }))).exchange.caller?.subject;
         const same = one[0] === other[0] && one[1] === other[1];
         expect((await subjectOf(one)) === (await subjectOf(other))).toBe(same);
       }),
+      {
+        examples: [
+          [
+            ["a|b", "c"],
+            ["a", "b|c"],
+          ],
+          [
+            ["a|b", "c"],
+            ["a%7Cb", "c"],
+          ],
+        ],
+      },
     );
   });
 });
@@ -276,7 +222,7 @@ describe("a bad token", () => {
   ])("with %s is refused: %s", async (_, why, claims) => {
     stubIssuer(ec);
     const { bearer } = start({ claimsToHeaders: { email: "x-email" }, requiredClaims: ["jti"], maxLifetime: "1h" });
-    await expectPassed(await bearer(await sign(ec, { jti: "1" })));
+    expectPassed(await bearer(await sign(ec, { jti: "1" })));
     await expectRefused(await bearer(await sign(ec, { jti: "1", ...claims })), "token-invalid", why);
   });
 
@@ -312,9 +258,9 @@ describe("a bad token", () => {
     stubIssuer(ec);
     const { bearer, clock } = start({ leeway: "5s" });
     const token = await sign(ec, { exp: NOW + 60 });
-    await expectPassed(await bearer(token));
+    expectPassed(await bearer(token));
     clock.now = (NOW + 65) * 1_000 - 1;
-    await expectPassed(await bearer(token));
+    expectPassed(await bearer(token));
     clock.now = (NOW + 65) * 1_000;
     await expectRefused(await bearer(token), "token-expired", "expired");
     await expectRefused(await start().bearer(await sign(ec, { exp: NOW - 6 })), "token-expired", "expired");
@@ -357,243 +303,10 @@ describe("a bad token", () => {
   });
 });
 
-describe("attacks", () => {
-  test.each(["none", "None", "nOnE", "NONE", ""])("alg %j", async (alg) => {
-    const issuer = stubIssuer(ec);
-    const { bearer } = start();
-    for (const signature of ["", "AAAA"]) {
-      await expectRefused(await bearer(forge({ alg, kid: "ec" }, goodClaims, signature)), "token-invalid");
-    }
-    expect(issuer.asked).toEqual([]);
-  });
-
-  test("a public key used as a shared secret", async () => {
-    const issuer = stubIssuer(rsa);
-    const { alg: _, ...withoutAlg } = rsa.jwk;
-    issuer.keys = [withoutAlg];
-    const { bearer } = start();
-    await expectPassed(await bearer(await sign(rsa)));
-    const pem = await exportSPKI(rsa.publicKey);
-    const bare = await exportJWK(rsa.publicKey);
-    const guesses = [pem, `${pem}\n`, pem.trim(), JSON.stringify(rsa.jwk), JSON.stringify(bare), String(bare.n)];
-    for (const guess of guesses) {
-      for (const alg of ["HS256", "HS384", "HS512"]) {
-        const token = await sign({ alg, kid: "rsa", privateKey: new TextEncoder().encode(guess) });
-        await expectRefused(await bearer(token), "token-invalid", "algorithm");
-      }
-    }
-    expect(issuer.asked).toHaveLength(1);
-  });
-
-  test("a key of one kind under the algorithm of another", async () => {
-    const issuer = stubIssuer(rsa, ec);
-    const { bearer } = start();
-    await expectRefused(await bearer(await sign(ec, {}, { kid: "rsa" })), "token-invalid", "key");
-    // The key says RS256, so PS256 with the same key is refused too.
-    const pss = await crypto.subtle.importKey(
-      "pkcs8",
-      (await crypto.subtle.exportKey("pkcs8", rsa.privateKey)) as ArrayBuffer,
-      { name: "RSA-PSS", hash: "SHA-256" },
-      false,
-      ["sign"],
-    );
-    await expectRefused(await bearer(await sign({ ...rsa, alg: "PS256", privateKey: pss })), "token-invalid", "key");
-    // The header says ES256, so a key whose `use` is encryption does not count.
-    issuer.keys = [{ ...ec.jwk, use: "enc" }];
-    await expectRefused(await start().bearer(await sign(ec)), "token-invalid", "key");
-  });
-
-  test("keys that the token brings along, or says where to find", async () => {
-    const issuer = stubIssuer(ec);
-    const { bearer } = start();
-    const headers = [
-      { jwk: stranger.jwk },
-      { jku: "https://evil.example/jwks.json" },
-      { x5u: "https://evil.example/chain.pem" },
-      { x5c: ["MIIB"] },
-      { jwk: stranger.jwk, kid: undefined },
-      { jku: "https://evil.example/jwks.json", kid: "evil" },
-    ];
-    for (const header of headers) {
-      await expectRefused(await bearer(await sign(stranger, {}, header)), "token-invalid");
-    }
-    expect(new Set(issuer.asked)).toEqual(new Set([JWKS]));
-  });
-
-  test.each([
-    "__proto__",
-    "constructor",
-    "toString",
-    "../../../../dev/null",
-    "' OR 1=1 --",
-    "ec\u0000",
-    "ec\r\nx: y",
-    "EC",
-    "",
-    "k".repeat(2_000),
-  ])("kid %j", async (kid) => {
-    const issuer = stubIssuer(ec);
-    const { bearer } = start();
-    const result = await bearer(await sign(ec, {}, { kid }));
-    await expectRefused(result, "token-invalid", "key");
-    const fact = String(result.exchange.record.policies[0]?.facts?.kid);
-    expect(fact).toMatch(/^[\w.:/+=?-]{0,64}$/);
-    expect(issuer.asked).toHaveLength(1);
-  });
-
-  test.each([5, null, [], {}, ["ec"]])("kid %j, which is no text", async (kid) => {
-    stubIssuer(ec);
-    await expectRefused(await start().bearer(await signAnyway(ec, { alg: "ES256", kid })), "token-invalid");
-  });
-
-  test.each([
-    { crit: ["exp"] },
-    { crit: ["x-own"], "x-own": true },
-    { crit: [] },
-    { crit: "b64" },
-    { crit: ["b64"], b64: false },
-    { crit: ["b64"], b64: true },
-    { b64: false },
-    { b64: "false" },
-    { crit: ["__proto__"] },
-  ])("extensions %j", async (header) => {
-    stubIssuer(ec);
-    const { bearer } = start();
-    await expectRefused(await bearer(await signAnyway(ec, { alg: "ES256", kid: "ec", ...header })), "token-invalid");
-    await expectPassed(await bearer(await signAnyway(ec, { alg: "ES256", kid: "ec" })));
-  });
-
-  test.each([5, null, [], {}, ["ES256"], "es256", "ES256 ", "__proto__", "toString"])("alg %j", async (alg) => {
-    stubIssuer(ec);
-    await expectRefused(await start().bearer(await signAnyway(ec, { alg, kid: "ec" })), "token-invalid");
-  });
-
-  test("tokens of a megabyte are refused before they are looked at", async () => {
-    const issuer = stubIssuer(ec);
-    const { bearer, signatures } = start();
-    await expectRefused(await bearer(`a.${"b".repeat(1_048_576)}.c`), "token-invalid", "size");
-    await expectRefused(await bearer(await sign(ec, { pad: "x".repeat(8_192) })), "token-invalid", "size");
-    expect(issuer.asked).toEqual([]);
-    expect(signatures()).toBe(0);
-  });
-
-  test("shapes that are no compact JWS ask for no key", async () => {
-    const issuer = stubIssuer(ec);
-    const { bearer } = start();
-    const token = await sign(ec);
-    const [header, payload, signature] = token.split(".");
-    const shapes = [
-      `${token}.`,
-      `.${token}`,
-      `${token}.${signature}`,
-      `${header}..${payload}.${signature}.`,
-      `${header}.${payload}.${signature}.${header}.${payload}`,
-      `${header}.${payload}`,
-      `${header}.${payload}.`,
-      `${header}..${signature}`,
-      `.${payload}.${signature}`,
-      "..",
-      ".",
-      "token",
-      `${token}=`,
-      `${header}=.${payload}.${signature}`,
-      token.replaceAll(".", "\t."),
-      `"${token}"`,
-      `${header?.replace(/.$/, "+")}.${payload}.${signature}`,
-    ];
-    for (const shape of shapes) await expectRefused(await bearer(shape), "token-invalid", "malformed");
-    expect(issuer.asked).toEqual([]);
-  });
-
-  test("whatever is changed in a token or cut from it, it does not pass", async () => {
-    stubIssuer(ec);
-    const { bearer } = start();
-    const token = await sign(ec);
-    // The last character holds four bits that belong to no byte; every decoder drops them.
-    const position = fc.integer({ min: 0, max: token.length - 2 });
-    const character = fc.constantFrom(..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.");
-    await fc.assert(
-      fc.asyncProperty(position, character, async (at, put) => {
-        fc.pre(token[at] !== put);
-        await expectRefused(await bearer(token.slice(0, at) + put + token.slice(at + 1)), "token-invalid");
-        await expectRefused(await bearer(token.slice(0, at)), "token-invalid");
-      }),
-    );
-  });
-
-  test("whatever stands in Authorization, the answer is 401 and never a failure", async () => {
-    stubIssuer(ec);
-    const { send } = start();
-    const texts = fc.string({ unit: fc.constantFrom(...'Bearer .,=\t"eyJ\u00e9') });
-    await fc.assert(
-      fc.asyncProperty(texts, async (text) => {
-        for (const authorization of [text, `Bearer ${text}`]) {
-          expect((await send({ authorization })).response.status).toBe(401);
-        }
-      }),
-    );
-  });
-
-  test("whatever types the claims have, the answer is 200 or 401, and headers stay one line of visible ASCII", async () => {
-    const { bearer } = startShared({ claimsToHeaders: { email: "x-email", "org.id": "x-org" } });
-    const value = fc.oneof(fc.string({ unit: "binary" }), fc.jsonValue());
-    const names = ["iss", "sub", "aud", "exp", "nbf", "iat", "scope", "scp", "email", "org", "__proto__", "toString"];
-    const changes = fc.array(fc.tuple(fc.constantFrom(...names), value), { maxLength: 3 });
-    await fc.assert(
-      fc.asyncProperty(changes, async (changed) => {
-        const payload = JSON.stringify({ ...goodClaims, ...Object.fromEntries(changed) });
-        const { response, exchange } = await bearer(await sign(shared, payload));
-        expect([200, 401]).toContain(response.status);
-        for (const [name, text] of exchange.upstream) {
-          if (name.startsWith("x-")) expect(text).toMatch(/^[\x20-\x7e]+$/);
-        }
-      }),
-      { numRuns: 300 },
-    );
-  });
-
-  test("claims cannot break out of their header, and no two look the same there", async () => {
-    const { bearer } = startShared({ claimsToHeaders: { text: "x-text", list: "x-list" } });
-    const text = fc.string({
-      unit: fc.oneof(
-        fc.constantFrom(..."\r\n:,% \t\u0000é|a"),
-        fc.string({ unit: "binary", minLength: 1, maxLength: 1 }),
-      ),
-    });
-    await fc.assert(
-      fc.asyncProperty(text, fc.array(text, { minLength: 2 }), async (text, list) => {
-        const { response, exchange } = await bearer(await sign(shared, { text, list }));
-        if (![text, ...list].every((item) => item.isWellFormed())) {
-          expect(response.status).toBe(401);
-          return;
-        }
-        expect(decodeURIComponent(exchange.upstream.get("x-text") ?? "")).toBe(text);
-        expect(exchange.upstream.get("x-list")?.split(",").map(decodeURIComponent)).toEqual(list);
-      }),
-    );
-  });
-
-  test("identity headers of the client never reach the origin", async () => {
-    const issuer = stubIssuer(ec);
-    const context = compileContext();
-    const options = { claimsToHeaders: { email: "X-User-Email", sub: "x-user-id" } };
-    compile({ issuer: ISSUER, jwks: JWKS, ...options }, context);
-    // The gateway removes these on all routes, as it does with x-consumer-*.
-    expect(context.claimed.sort()).toEqual(["x-user-email", "x-user-id"]);
-    const { send } = start(options);
-    const spoofed = { "x-consumer-name": "admin", "x-consumer-subject": "root", "x-user-id": "root" };
-    const { exchange } = await send({ authorization: `Bearer ${await sign(ec)}`, ...spoofed });
-    expect(exchange.upstream.get("x-user-id")).toBe("user-1");
-    expect(exchange.upstream.get("x-consumer-subject")).toBe("user-1");
-    expect(exchange.upstream.get("x-consumer-name")).toBeNull();
-    expect(issuer.asked).toEqual([JWKS]);
-  });
-});
-
 describe("where the token stands", () => {
   test.each(["Bearer", "bearer", "BEARER", "bEaReR  "])("after the scheme %j", async (scheme) => {
     stubIssuer(ec);
-    await expectPassed(await start().send({ authorization: `${scheme} ${await sign(ec)}` }));
+    expectPassed(await start().send({ authorization: `${scheme} ${await sign(ec)}` }));
   });
 
   test.each(["", "Basic dXNlcjpwYXNz", "Bearers x", "Digest username=bearer"])("%j has none", async (authorization) => {
@@ -626,10 +339,10 @@ describe("where the token stands", () => {
     stubIssuer(ec);
     const token = await sign(ec);
     const { send } = start({ tokenFrom: [{ header: "X-Token" }, { cookie: "token" }, { query: "access_token" }] });
-    await expectPassed(await send({ "x-token": token }));
-    await expectPassed(await send({ cookie: `a=b; token=${token}; c=d` }));
-    await expectPassed(await send({}, `?a=b&access_token=${token}`));
-    await expectPassed(await send({ "x-token": token, cookie: `token=${token}` }, `?access_token=${token}`));
+    expectPassed(await send({ "x-token": token }));
+    expectPassed(await send({ cookie: `a=b; token=${token}; c=d` }));
+    expectPassed(await send({}, `?a=b&access_token=${token}`));
+    expectPassed(await send({ "x-token": token, cookie: `token=${token}` }, `?access_token=${token}`));
     for (const result of [
       await send({ authorization: `Bearer ${token}` }),
       await send({ cookie: `xtoken=${token}; Token=${token}; token=` }),
@@ -666,7 +379,7 @@ describe("where the token stands", () => {
     expect(Object.fromEntries(exchange.upstream)).toEqual({ authorization: "Basic x" });
     expect(exchange.record.policies).toEqual([{ policy: "jwt", verdict: "pass", facts: { anonymous: true } }]);
     await expectRefused(await bearer("x"), "token-invalid");
-    await expectPassed(await bearer(await sign(ec)));
+    expectPassed(await bearer(await sign(ec)));
   });
 
   test("forwardToken: false keeps it from the origin, and leaves all else", async () => {
@@ -678,12 +391,8 @@ describe("where the token stands", () => {
       tokenFrom: [{ header: "authorization", scheme: "Bearer" }, { cookie: "token" }, { header: "x-token" }],
     } as const;
     const { send } = start(options);
-    const upstreamOf = async (headers: Record<string, string>, from = send) => {
-      const names = ["authorization", "cookie", "x-token"];
-      return names.map((name) => [name, headers] && name).length && (await from(headers)).exchange.upstream;
-    };
     const kept = async (headers: Record<string, string>, from = send) => {
-      const upstream = (await upstreamOf(headers, from)) as Headers;
+      const { upstream } = (await from(headers)).exchange;
       return Object.fromEntries([...upstream].filter(([name]) => !name.startsWith("x-consumer-")));
     };
     for (let warm = 0; warm < 2; warm++) {
@@ -706,7 +415,6 @@ describe("consumers", () => {
         consumer("both", { claims: { azp: "a", tenant: "t" } }),
         consumer("nested", { claims: { "org.id": "o" } }),
         consumer("named", { claims: { "https://shop.example/plan": "gold" } }),
-        consumer("inherited", { claims: { "toString.name": "toString" } }),
       ],
     });
     const nameFor = async (claims: Record<string, unknown>) =>
@@ -722,7 +430,7 @@ describe("consumers", () => {
   test("may be required", async () => {
     stubIssuer(ec);
     const { bearer } = start({ consumers: [consumer("shop", { claims: { azp: "shop" } })], requireConsumer: true });
-    await expectPassed(await bearer(await sign(ec, { azp: "shop" })));
+    expectPassed(await bearer(await sign(ec, { azp: "shop" })));
     await expectRefused(await bearer(await sign(ec, { azp: "other" })), "token-invalid", "consumer");
   });
 });
@@ -761,21 +469,21 @@ describe("remembered tokens", () => {
   });
 
   test("are checked against the clock each time, also one that was set back", async () => {
-    const { bearer, clock } = startShared();
-    const token = await sign(shared, { nbf: NOW });
-    await expectPassed(await bearer(token));
+    const { bearer, clock } = start(sharedSecret);
+    const token = await sign(sharedKey, { nbf: NOW });
+    expectPassed(await bearer(token));
     clock.now = (NOW - 6) * 1_000;
     await expectRefused(await bearer(token), "token-invalid", "not-yet");
     clock.now = NOW * 1_000;
-    await expectPassed(await bearer(token));
+    expectPassed(await bearer(token));
   });
 
   test("are bounded in number: the one used longest ago leaves first", async () => {
-    const { bearer, signatures } = startShared({ remember: 2 });
-    const [a, b, c] = await Promise.all(["a", "b", "c"].map((sub) => sign(shared, { sub })));
+    const { bearer, signatures } = start({ ...sharedSecret, remember: 2 });
+    const [a, b, c] = await Promise.all(["a", "b", "c"].map((sub) => sign(sharedKey, { sub })));
     const costs = async (token = "") => {
       const before = signatures();
-      await expectPassed(await bearer(token));
+      expectPassed(await bearer(token));
       return signatures() - before;
     };
     expect([await costs(a), await costs(b), await costs(a), await costs(c)]).toEqual([1, 1, 0, 1]);
@@ -783,10 +491,10 @@ describe("remembered tokens", () => {
   });
 
   test("are bounded in size", async () => {
-    const { bearer, signatures } = startShared({ maxTokenSize: 65_536, remember: 100_000 });
+    const { bearer, signatures } = start({ ...sharedSecret, maxTokenSize: 65_536, remember: 100_000 });
     const pad = "x".repeat(40_000);
     const tokens: string[] = [];
-    for (let i = 0; i < 100; i++) tokens.push(await sign(shared, { pad, sub: `${i}` }));
+    for (let i = 0; i < 100; i++) tokens.push(await sign(sharedKey, { pad, sub: `${i}` }));
     const size = tokens[0]?.length ?? 0;
     const fit = Math.floor((4 * 1024 * 1024) / size);
     expect(fit).toBeLessThan(100);
@@ -799,9 +507,9 @@ describe("remembered tokens", () => {
   });
 
   test("none are kept with remember: 0", async () => {
-    const { bearer, signatures } = startShared({ remember: 0 });
-    const token = await sign(shared);
-    for (let i = 0; i < 3; i++) await expectPassed(await bearer(token));
+    const { bearer, signatures } = start({ ...sharedSecret, remember: 0 });
+    const token = await sign(sharedKey);
+    for (let i = 0; i < 3; i++) expectPassed(await bearer(token));
     expect(signatures()).toBe(3);
   });
 
@@ -809,16 +517,16 @@ describe("remembered tokens", () => {
     const issuer = stubIssuer(ec, rsa);
     const { bearer, clock, signatures } = start({ keySet: { maxAge: "1m" } });
     const [removed, kept] = [await sign(ec), await sign(rsa)];
-    await expectPassed(await bearer(removed));
-    await expectPassed(await bearer(kept));
+    expectPassed(await bearer(removed));
+    expectPassed(await bearer(kept));
     issuer.keys = [rsa.jwk];
     clock.now += 60_000;
     const last = await bearer(removed);
-    await expectPassed(last);
+    expectPassed(last);
     await last.background;
     await expectRefused(await bearer(removed), "token-invalid", "key");
     const before = signatures();
-    await expectPassed(await bearer(kept));
+    expectPassed(await bearer(kept));
     expect(signatures()).toBe(before + 1);
   });
 
@@ -826,7 +534,7 @@ describe("remembered tokens", () => {
     const issuer = stubIssuer(ec);
     const { bearer, clock, signatures } = start({ keySet: { maxAge: "1m" } });
     const warm = await sign(ec, { sub: "warm" });
-    await expectPassed(await bearer(warm));
+    expectPassed(await bearer(warm));
     const verify = crypto.subtle.verify.bind(crypto.subtle);
     const refreshed = Promise.withResolvers<void>();
     vi.mocked(crypto.subtle.verify).mockImplementationOnce(async (...given) => {
@@ -840,7 +548,7 @@ describe("remembered tokens", () => {
     clock.now += 60_000;
     await (await bearer(warm)).background;
     refreshed.resolve();
-    await expectPassed(await slow);
+    expectPassed(await slow);
     await expectRefused(await bearer(token), "token-invalid", "key");
   });
 });
@@ -849,22 +557,22 @@ describe("keys", () => {
   test("rotation: the new key works at once, the old one until it leaves the set", async () => {
     const issuer = stubIssuer(ec);
     const { bearer, clock } = start();
-    await expectPassed(await bearer(await sign(ec)));
+    expectPassed(await bearer(await sign(ec)));
     issuer.keys.push(rsa.jwk);
     clock.now += 30_000;
-    await expectPassed(await bearer(await sign(rsa)));
-    await expectPassed(await bearer(await sign(ec)));
+    expectPassed(await bearer(await sign(rsa)));
+    expectPassed(await bearer(await sign(ec)));
   });
 
   test("rotation under the same kid: the new key takes over with the next refresh", async () => {
     const issuer = stubIssuer(ec);
     const { bearer, clock } = start();
-    await expectPassed(await bearer(await sign(ec)));
+    expectPassed(await bearer(await sign(ec)));
     issuer.keys = [stranger.jwk];
     await expectRefused(await bearer(await sign(stranger)), "token-invalid", "signature");
     clock.now += 600_000;
     await (await bearer(await sign(ec, { exp: NOW + 900 }))).background;
-    await expectPassed(await bearer(await sign(stranger, { exp: NOW + 900 })));
+    expectPassed(await bearer(await sign(stranger, { exp: NOW + 900 })));
     await expectRefused(await bearer(await sign(ec, { exp: NOW + 900 })), "token-invalid", "signature");
   });
 
@@ -882,13 +590,13 @@ describe("keys", () => {
     await expectRefused(await bearer(forge({ alg: "none" }, goodClaims)), "token-invalid", "algorithm");
     issuer.answer = undefined;
     clock.now += 1_000;
-    await expectPassed(await bearer(token));
+    expectPassed(await bearer(token));
   });
 
   test("issuer down later: the last good keys serve, new tokens included, and the record says so", async () => {
     const issuer = stubIssuer(ec);
     const { bearer, clock } = start();
-    await expectPassed(await bearer(await sign(ec)));
+    expectPassed(await bearer(await sign(ec)));
     issuer.answer = () => Promise.reject(new TypeError("refused"));
     clock.now += 3_600_000;
     const token = await sign(ec, { exp: NOW + 7_200 });
@@ -903,7 +611,7 @@ describe("keys", () => {
     issuer.keys = [{ ...ec.jwk, x: "AAAA" }];
     await expectRefused(await start().bearer(await sign(ec)), "token-invalid", "key");
     issuer.keys = [{ ...(await exportJWK(ec.privateKey)), kid: "ec" } as JWK];
-    await expectRefused(await start().bearer(await sign(ec)), "token-invalid");
+    await expectRefused(await start().bearer(await sign(ec)), "token-invalid", "key");
   });
 
   test("the address comes from the environment and must be https, or http on loopback", async () => {
@@ -923,7 +631,7 @@ describe("keys", () => {
       { issuer: [env("ISSUER")], audience: env("AUDIENCE") },
       { env: { ISSUER: "https://staging/", AUDIENCE: "staging" } },
     );
-    await expectPassed(await bearer(await sign(ec, { iss: "https://staging/", aud: "staging" })));
+    expectPassed(await bearer(await sign(ec, { iss: "https://staging/", aud: "staging" })));
     await expectRefused(await bearer(await sign(ec)), "token-invalid", "issuer");
   });
 });
@@ -931,23 +639,23 @@ describe("keys", () => {
 describe("a shared secret", () => {
   test("verifies HS256 and nothing else, until it is long enough", async () => {
     const token = (alg: string, text: string) => sign({ alg, kid: "x", privateKey: new TextEncoder().encode(text) });
-    const { bearer } = startShared();
-    await expectPassed(await bearer(await token("HS256", KEY)));
+    const { bearer } = start(sharedSecret);
+    expectPassed(await bearer(await token("HS256", KEY)));
     await expectRefused(await bearer(await token("HS384", KEY)), "token-invalid", "algorithm");
     await expectRefused(await bearer(await token("HS256", `${KEY}x`)), "token-invalid", "signature");
     await expectRefused(await bearer(await sign(ec)), "token-invalid", "algorithm");
     await expectRefused(await bearer(forge({ alg: "none" }, goodClaims)), "token-invalid", "algorithm");
     const long = KEY + KEY;
-    const longer = startShared({}, { env: { KEY: long } });
-    for (const alg of ["HS256", "HS384", "HS512"]) await expectPassed(await longer.bearer(await token(alg, long)));
-    const narrowed = startShared({ algorithms: ["HS512"] }, { env: { KEY: long } });
+    const longer = start(sharedSecret, { env: { KEY: long } });
+    for (const alg of ["HS256", "HS384", "HS512"]) expectPassed(await longer.bearer(await token(alg, long)));
+    const narrowed = start({ ...sharedSecret, algorithms: ["HS512"] }, { env: { KEY: long } });
     await expectRefused(await narrowed.bearer(await token("HS256", long)), "token-invalid", "algorithm");
   });
 
   test("that is too short or absent is 503, and never verifies", async () => {
-    const token = await sign({ ...shared, privateKey: new TextEncoder().encode("short") });
+    const token = await sign({ ...sharedKey, privateKey: new TextEncoder().encode("short") });
     for (const KEY of ["short", undefined]) {
-      const { response, passed } = await startShared({}, { env: { KEY } }).bearer(token);
+      const { response, passed } = await start(sharedSecret, { env: { KEY } }).bearer(token);
       expect([response.status, passed]).toEqual([503, false]);
     }
   });
@@ -1063,6 +771,7 @@ describe("the build", () => {
       { tokenFrom: [{ header: "a b" }] },
       { tokenFrom: [{ header: "a", scheme: "a+b" }] },
       { consumers: ["shop"] },
+      { consumers: [{ kind: "consumer", name: "shop", options: {} }] },
       { maxTokenSize: 1e9 },
       { unknown: 1 },
     ]) {

@@ -1,0 +1,530 @@
+import { z } from "zod";
+import { type Deciding, policyBuilder } from "../config/policy.ts";
+import { type CompileContext, type PolicyRun, pass, refuse } from "./contract.ts";
+import {
+  BARE_WORDS,
+  checks,
+  type Place,
+  type Reading,
+  type Rule,
+  type RuleId,
+  readings,
+  rules,
+  unescapeMarkup,
+} from "./filter-rules.ts";
+
+/** A part of the request, or one variable in it: `query:q`, `header:referer`, `cookie:theme`, `body:description`. */
+export type FilterTarget = Part | `${"query" | "header" | "cookie" | "body"}:${string}`;
+
+export interface FilterOptions extends Deciding {
+  /**
+   * The score from which a request is refused. A rule scores 5 (critical), 4, 3 or 2 (notice), once per request. Default: 5, so
+   * that one critical rule or two others refuse.
+   */
+  readonly threshold?: number;
+  /** Default: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS. */
+  readonly methods?: readonly string[];
+  /** Most headers that a request may have. Default: 100. */
+  readonly maxHeaders?: number;
+  /** Longest value of one header, in bytes. Default: 8192. */
+  readonly maxHeaderBytes?: number;
+  /** Longest query, in bytes. Default: 8192. */
+  readonly maxQueryBytes?: number;
+  /** Default: looks at the first 65536 bytes of bodies that hold text. `false`: at none. */
+  readonly body?: FilterBody | false;
+  /** Takes a rule out, or one target of it. */
+  readonly exclude?: readonly { readonly rule: RuleId; readonly target?: FilterTarget }[];
+}
+
+export interface FilterBody {
+  /**
+   * Bytes that are looked at, and so the most that is held: the origin gets nothing before these have come, or all. At most 1 MiB.
+   * Default: 65536.
+   */
+  readonly inspect?: number;
+  /** What becomes of a longer body: its rest passes unseen, or 413 `body-too-large`. Default: `pass`. */
+  readonly tooLarge?: "pass" | "refuse";
+  /** Media types to look at, such as `application/json`. Default: JSON, forms, XML, GraphQL, text, and bodies without a type. */
+  readonly types?: readonly string[];
+}
+
+/**
+ * A small web application firewall: refuses what scores as an attack, 403 `request-filtered`. Its rules are in filter-rules.ts;
+ * the record tells which matched and where, never the value.
+ */
+export const filter = policyBuilder<FilterOptions>("filter");
+
+const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const TARGET = /^(?:path|query|header|cookie|body|(?:query|header|cookie|body):.+)$/;
+
+export const schema = () => {
+  const bytes = z.int().min(1);
+  return z.strictObject({
+    mode: z.enum(["enforce", "report", "off"]).optional(),
+    threshold: z.int().min(1).optional(),
+    methods: z
+      .array(z.string().regex(/^[A-Z]+$/, "is no method in upper case"))
+      .min(1)
+      .optional(),
+    maxHeaders: bytes.optional(),
+    maxHeaderBytes: bytes.optional(),
+    maxQueryBytes: bytes.optional(),
+    body: z
+      .union([
+        z.literal(false),
+        z.strictObject({
+          inspect: bytes.max(1 << 20).optional(),
+          tooLarge: z.enum(["pass", "refuse"]).optional(),
+          types: z
+            .array(z.string().regex(/^[a-z0-9.+-]+\/[a-z0-9.+-]+$/, "is no media type in lower case"))
+            .min(1)
+            .optional(),
+        }),
+      ])
+      .optional(),
+    exclude: z
+      .array(
+        z.strictObject({
+          rule: z.enum([...checks, ...rules].map(({ id }) => id)),
+          target: z.string().regex(TARGET, "is no target such as path, query:q or header:referer").optional(),
+        }),
+      )
+      .optional(),
+  });
+};
+
+export interface FilterConfig {
+  readonly threshold: number;
+  readonly methods: readonly string[];
+  readonly maxHeaders: number;
+  readonly maxHeaderBytes: number;
+  readonly maxQueryBytes: number;
+  readonly body:
+    | false
+    | { readonly inspect: number; readonly tooLarge: "pass" | "refuse"; readonly types?: readonly string[] };
+  /** By rule: true, or the targets that it leaves alone. */
+  readonly exclude: Readonly<Record<string, true | readonly string[]>>;
+}
+
+type Part = "path" | "query" | "header" | "cookie" | "body";
+
+const PARTS: Readonly<Record<Place, readonly Part[]>> = {
+  path: ["path"],
+  query: ["query"],
+  header: ["header"],
+  agent: ["header"],
+  cookie: ["cookie"],
+  body: ["body"],
+  name: ["query", "body"],
+  encoded: ["path", "query", "body"],
+};
+
+export function compile(options: FilterOptions, context: CompileContext): FilterConfig {
+  const exclude: Record<string, true | string[]> = {};
+  for (const { rule, target } of [...(options.exclude ?? [])].sort((a, b) => (a.rule < b.rule ? -1 : 1))) {
+    const places: readonly Place[] = [...checks, ...rules].find(({ id }) => id === rule)?.places ?? [];
+    if (target === undefined) {
+      exclude[rule] = true;
+    } else if (!places.some((place) => PARTS[place].includes(target.split(":", 1)[0] as Part))) {
+      context.problem(`the rule ${rule} does not look at "${target}"`, "take the exclusion, or its target, out");
+    } else if (exclude[rule] !== true) {
+      exclude[rule] = [...(exclude[rule] ?? []), target.startsWith("header:") ? target.toLowerCase() : target].sort();
+    }
+  }
+  const { body } = options;
+  return {
+    threshold: options.threshold ?? 5,
+    methods: options.methods ?? METHODS,
+    maxHeaders: options.maxHeaders ?? 100,
+    maxHeaderBytes: options.maxHeaderBytes ?? 8192,
+    maxQueryBytes: options.maxQueryBytes ?? 8192,
+    body: body === false ? false : { inspect: 65536, tooLarge: "pass", ...body },
+    exclude,
+  };
+}
+
+export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
+  const engine = arm(config.exclude);
+  return async (c, next) => {
+    const exchange = c.get("exchange");
+    const request = c.req.raw;
+    const findings = new Findings(engine);
+    lookAtHead(findings, request, exchange.path, exchange.search, config);
+    let tooLarge = false;
+    if (config.body && request.body && findings.score < config.threshold) {
+      const format = bodyFormat(findings, request.headers, config.body.types);
+      if (format && findings.score < config.threshold) {
+        const held = await hold(request.body, config.body.inspect, request.headers.get("content-length"));
+        exchange.body = held.body;
+        tooLarge = held.more && config.body.tooLarge === "refuse";
+        if (!tooLarge) lookAtBody(findings, lenientUtf8.decode(held.head), format);
+      }
+    }
+    if (!tooLarge && findings.score < config.threshold) {
+      pass(exchange, "filter", findings.facts());
+      return next();
+    }
+    const facts = findings.facts();
+    const answer = refuse(exchange, "filter", mode, tooLarge ? "body-too-large" : "request-filtered", {
+      ...(facts && { facts }),
+    });
+    if (!answer) return next();
+    // Nobody will read the rest; a source that has failed by then is no news.
+    if (exchange.body instanceof ReadableStream) await exchange.body.cancel().catch(() => {});
+    return answer;
+  };
+};
+
+interface ArmedRule extends Rule {
+  readonly id: RuleId;
+  readonly marks: number;
+  readonly except: readonly string[];
+}
+
+interface Engine {
+  readonly armed: Readonly<Record<Place, readonly ArmedRule[]>>;
+  readonly exclude: FilterConfig["exclude"];
+}
+
+function arm(exclude: FilterConfig["exclude"]): Engine {
+  const kept = rules
+    .filter(({ id }) => exclude[id] !== true)
+    .map((rule) => {
+      const except = exclude[rule.id];
+      return {
+        ...rule,
+        marks: marksOf(rule.needs + (ADDED[rule.reads] ?? "")),
+        except: except === true ? [] : (except ?? []),
+      };
+    });
+  const armed = {} as Record<Place, readonly ArmedRule[]>;
+  for (const place of Object.keys(PARTS) as Place[]) {
+    armed[place] = kept.filter(({ places }) => (places as readonly Place[]).includes(place));
+  }
+  return { armed, exclude };
+}
+
+// One bit per character that a rule may need. Found by one pass over a value, they say which rules can match at all; most values
+// on the wire hold none. Measured per 110 characters: 0.1 µs for this, 0.05 µs for each pattern.
+const MARKED = "'\"<>=|&;(){}[]$`/\\*#%!+^?";
+const BLANK = 1 << MARKED.length;
+const CONTROL = BLANK << 1;
+const SLASH = 1 << MARKED.indexOf("/");
+const MARKS = Int32Array.from({ length: 128 }, (_, code) => {
+  const character = String.fromCharCode(code);
+  const at = MARKED.indexOf(character);
+  return (
+    (at === -1 ? 0 : 1 << at) |
+    (/\s/.test(character) ? BLANK : 0) |
+    ((code < 0x20 && code !== 9) || code === 127 ? CONTROL : 0)
+  );
+});
+// Characters from which a reading makes some that a rule needs.
+const ADDED: Partial<Record<Reading, string>> = { html: "&\\", shell: "$" };
+
+function marksOf(text: string): number {
+  let marks = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    // Beyond ASCII only white space matters; any such character may be some.
+    marks |= code < 128 ? (MARKS[code] as number) : BLANK;
+  }
+  return marks;
+}
+
+// Names that can be told in the record. Others might be values, as in `?a.person@example.com`.
+const TELLABLE = /^[A-Za-z_$[][\w.$[\]-]{0,39}$/;
+
+/** What one request has shown so far, each rule once. */
+class Findings {
+  score = 0;
+  readonly #engine: Engine;
+  readonly #rules: { id: RuleId; target: string }[] = [];
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  facts(): Record<string, unknown> | undefined {
+    return this.score === 0 ? undefined : { score: this.score, rules: this.#rules };
+  }
+
+  check(id: (typeof checks)[number]["id"], target: string): void {
+    const except = this.#engine.exclude[id];
+    const { score } = checks.find((check) => check.id === id) as (typeof checks)[number];
+    if (except !== true && !except?.includes(target)) this.#add(id, score, target);
+  }
+
+  /** Holds `value`, which the variable `name` of `part` has, against the rules for `place`. */
+  look(place: Place, part: Part, name: string, value: string, marks = marksOf(value)): void {
+    // A path or a User-Agent may be all plain characters and yet tell a scanner.
+    if (marks === 0 && place !== "path" && place !== "agent" && !BARE_WORDS.test(value)) return;
+    const read: Partial<Record<Reading, string>> = {};
+    for (const rule of this.#engine.armed[place]) {
+      if (rule.marks !== 0 && (rule.marks & marks) === 0) continue;
+      const text = (read[rule.reads] ??= readings[rule.reads](value));
+      if (!rule.pattern.test(text) || this.#rules.some(({ id }) => id === rule.id)) continue;
+      if (rule.except.includes(part) || rule.except.includes(`${part}:${name}`)) continue;
+      this.#add(rule.id, rule.score, TELLABLE.test(name) ? `${part}:${name}` : part);
+    }
+  }
+
+  /** The same for a value that may hold percent escapes for whoever reads it next. */
+  lookTwice(place: Place, part: Part, name: string, value: string): void {
+    this.look(place, part, name, value);
+    const decoded = percentDecoded(value);
+    if (decoded !== value) this.look(place, part, name, decoded);
+  }
+
+  #add(id: RuleId, score: number, target: string): void {
+    this.#rules.push({ id, target });
+    this.score += score;
+  }
+}
+
+const lenientUtf8 = new TextDecoder();
+
+/** Percent escapes decoded as the most lenient origin would: IIS's %uXXXX, overlong UTF-8, broken escapes left alone. */
+function percentDecoded(text: string): string {
+  if (!text.includes("%")) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text
+      .replace(/%u([0-9a-f]{4})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
+      .replace(/%c([01])%([89ab][0-9a-f])/gi, (_, high: string, low: string) =>
+        String.fromCharCode((Number(high) << 6) | (Number.parseInt(low, 16) & 0x3f)),
+      )
+      .replace(/(?:%[0-9a-f]{2})+/gi, (run) =>
+        lenientUtf8.decode(Uint8Array.from(run.slice(1).split("%"), (digits) => Number.parseInt(digits, 16))),
+      );
+  }
+}
+
+function lookAtHead(findings: Findings, request: Request, path: string, search: string, config: FilterConfig): void {
+  if (!config.methods.includes(request.method)) findings.check("method", "method");
+  if (search.length - 1 > config.maxQueryBytes) findings.check("query-size", "query");
+  else if (search.length > 1) lookAtParameters(findings, "query", search.slice(1));
+  if (path.includes("%")) {
+    findings.look("encoded", "path", "", path);
+    findings.lookTwice("path", "path", "", percentDecoded(path));
+  } else {
+    // A normal path without escapes leads nowhere else: its slashes are no mark.
+    findings.look("path", "path", "", path, marksOf(path) & ~SLASH);
+  }
+  lookAtHeaders(findings, request.headers, config);
+}
+
+// Their values are the protocol's or a credential's. What is meant for a logger or a shell instead (${jndi:...}, () {...},
+// %{...}) has a brace, which none of these has.
+const QUIET = new Set(
+  (
+    "accept accept-charset accept-encoding accept-language authorization cache-control connection content-length content-type " +
+    "date dnt expect host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive origin pragma " +
+    "priority proxy-authorization range te traceparent tracestate transfer-encoding upgrade upgrade-insecure-requests via " +
+    "x-api-key x-csrf-token x-xsrf-token"
+  ).split(" "),
+);
+
+function lookAtHeaders(findings: Findings, headers: Headers, config: FilterConfig): void {
+  let count = 0;
+  let lengths = 0;
+  for (const [name, value] of headers) {
+    count++;
+    if (value.length > config.maxHeaderBytes) findings.check("header-size", `header:${name}`);
+    if (name === "content-length" || name === "transfer-encoding") lengths++;
+    if (name === "cookie") {
+      lookAtCookies(findings, value);
+    } else if (name === "user-agent") {
+      findings.look("agent", "header", name, value);
+    } else if (!(QUIET.has(name) || name.startsWith("sec-") || name.startsWith("cf-")) || value.includes("{")) {
+      findings.lookTwice("header", "header", name, value);
+    }
+  }
+  if (count > config.maxHeaders) findings.check("header-count", "header");
+  if (lengths === 2) findings.check("framing", "header");
+}
+
+function lookAtCookies(findings: Findings, header: string): void {
+  for (const cookie of header.split(";")) {
+    const at = cookie.indexOf("=");
+    findings.lookTwice(
+      "cookie",
+      "cookie",
+      cookie.slice(0, Math.max(at, 0)).trim(),
+      percentDecoded(cookie.slice(at + 1)),
+    );
+  }
+}
+
+/** `a=1&b=2`, as in a query or a form. */
+function lookAtParameters(findings: Findings, part: "query" | "body", text: string): void {
+  if (text.includes("%")) findings.look("encoded", part, "", text);
+  for (const pair of text.split("&")) {
+    const at = pair.indexOf("=");
+    const [name = "", value = ""] = [pair.slice(0, Math.max(at, 0)), pair.slice(at + 1)].map((raw) =>
+      percentDecoded(raw.includes("+") ? raw.replaceAll("+", " ") : raw),
+    );
+    if (name) findings.look("name", part, "", name);
+    findings.lookTwice(part, part, name, value);
+  }
+}
+
+type BodyFormat =
+  | { readonly kind: "json" | "form" | "xml" | "text" }
+  | { readonly kind: "multipart"; readonly boundary: string };
+
+// Supersets of ASCII: whatever else they hold, an attack's characters are where UTF-8 has them.
+const ASCII_LIKE =
+  /^(?:utf-?8|us-ascii|ascii|latin1|iso-8859-[0-9]{1,2}|windows-[0-9]{3,4}|koi8-[ru]|gb[0-9k]{2,5}|big5|euc-[a-z]{2})$/;
+
+/** How to read the body, or undefined where it is not to be looked at. A body without a type might be anything, so it is text. */
+function bodyFormat(findings: Findings, headers: Headers, types?: readonly string[]): BodyFormat | undefined {
+  const contentType = headers.get("content-type") ?? "text/plain";
+  const type = (contentType.split(";", 1)[0] as string).trim().toLowerCase();
+  const kind = /\bjson\b/.test(type)
+    ? "json"
+    : type === "application/x-www-form-urlencoded"
+      ? "form"
+      : /\bxml\b/.test(type)
+        ? "xml"
+        : type === "multipart/form-data"
+          ? "multipart"
+          : /^text\/|graphql|javascript|yaml/.test(type)
+            ? "text"
+            : undefined;
+  if (types ? !types.includes(type) : !kind) return undefined;
+  const encoding = headers.get("content-encoding");
+  if (encoding && encoding.toLowerCase() !== "identity") {
+    findings.check("body-encoded", "body");
+    return undefined;
+  }
+  const charset = /\bcharset\s{0,8}=\s{0,8}["']?([^"';\s]{1,40})/i.exec(contentType)?.[1];
+  if (charset && !ASCII_LIKE.test(charset.toLowerCase())) findings.check("body-charset", "body");
+  if (kind !== "multipart") return { kind: kind ?? "text" };
+  const boundary = /\bboundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))/i.exec(contentType);
+  return boundary ? { kind, boundary: boundary[1] ?? (boundary[2] as string) } : { kind: "text" };
+}
+
+function lookAtBody(findings: Findings, text: string, format: BodyFormat): void {
+  if (format.kind === "form") lookAtParameters(findings, "body", text);
+  else if (format.kind === "multipart") lookAtMultipart(findings, text, format.boundary);
+  else if (format.kind === "json" && /^\s*[[{"\d.tfn-]/.test(text)) lookAtJson(findings, text);
+  else {
+    findings.lookTwice("body", "body", "", text);
+    if (format.kind === "xml")
+      for (const piece of text.split(/[<>]/)) findings.lookTwice("body", "body", "", unescapeMarkup(piece));
+  }
+}
+
+/**
+ * The strings of a JSON text, by scanning: no depth to overflow, the end may be missing, and of a repeated member each value is
+ * seen. A value goes by the name of the nearest member before it.
+ */
+function lookAtJson(findings: Findings, text: string): void {
+  let name = "";
+  let end: number;
+  for (let start = text.indexOf('"'); start !== -1; start = text.indexOf('"', end + 1)) {
+    end = start;
+    do end = text.indexOf('"', end + 1);
+    while (end !== -1 && isEscaped(text, end));
+    if (end === -1) end = text.length;
+    const value = unescapeJson(text.slice(start + 1, end));
+    if (isMemberName(text, end + 1)) {
+      name = value;
+      findings.look("name", "body", "", value);
+    } else {
+      findings.lookTwice("body", "body", name, value);
+    }
+  }
+}
+
+function isEscaped(text: string, at: number): boolean {
+  let backslashes = 0;
+  while (text[at - 1 - backslashes] === "\\") backslashes++;
+  return backslashes % 2 === 1;
+}
+
+function isMemberName(text: string, at: number): boolean {
+  while (text[at] === " " || text[at] === "\n" || text[at] === "\r" || text[at] === "\t") at++;
+  return text[at] === ":";
+}
+
+const JSON_ESCAPES: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
+
+function unescapeJson(text: string): string {
+  if (!text.includes("\\")) return text;
+  return text.replace(/\\(?:u([0-9a-fA-F]{4})|(.))/gs, (_, digits: string | undefined, character: string) =>
+    digits ? String.fromCharCode(Number.parseInt(digits, 16)) : (JSON_ESCAPES[character] ?? character),
+  );
+}
+
+/** The fields of a form, and the names of its files; what the files hold is the origin's matter. */
+function lookAtMultipart(findings: Findings, text: string, boundary: string): void {
+  for (const piece of text.split(`--${boundary}`)) {
+    const blankLine = /\r?\n\r?\n/.exec(piece);
+    if (!blankLine) continue;
+    const head = piece.slice(0, blankLine.index);
+    const name = /\bname=(?:"([^"]{0,256})"|([^\s;]{1,256}))/i.exec(head);
+    const file = /\bfilename\*?=([^\r\n]{0,256})/i.exec(head);
+    const field = name?.[1] ?? name?.[2] ?? "";
+    findings.look("name", "body", "", field);
+    findings.lookTwice("body", "body", field, file ? (file[1] as string) : piece.slice(blankLine.index).trim());
+  }
+}
+
+interface Held {
+  /** At most the first `limit` bytes. */
+  readonly head: Uint8Array;
+  /** Whether there are more than `limit`. */
+  readonly more: boolean;
+  /** All of the body, for the origin. */
+  readonly body: Uint8Array | ReadableStream<Uint8Array>;
+}
+
+/** Reads the beginning of `source`. Besides one chunk, no more than `limit` bytes are held, however long the body is. */
+async function hold(source: ReadableStream<Uint8Array>, limit: number, contentLength: string | null): Promise<Held> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const reader = source.getReader();
+  while (size <= limit) {
+    const { done, value } = await reader.read();
+    if (done) {
+      const body = joined(chunks, size);
+      return { head: body, more: false, body };
+    }
+    chunks.push(value);
+    size += value.length;
+  }
+  reader.releaseLock();
+  return { head: joined(chunks, size).subarray(0, limit), more: true, body: resumed(chunks, source, contentLength) };
+}
+
+function joined(chunks: readonly Uint8Array[], size: number): Uint8Array {
+  if (chunks.length === 1) return chunks[0] as Uint8Array;
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}
+
+/**
+ * A stream of `chunks` and then of the rest of `source`. The runtime's own pipe moves the rest, at the pace of its reader and without
+ * a turn through JavaScript per chunk; with a known length the origin still gets a Content-Length.
+ */
+function resumed(chunks: readonly Uint8Array[], source: ReadableStream<Uint8Array>, length: string | null) {
+  const { readable, writable } =
+    length && /^[0-9]{1,15}$/.test(length) ? new FixedLengthStream(Number(length)) : new IdentityTransformStream();
+  const pump = async () => {
+    const writer = writable.getWriter();
+    for (const chunk of chunks) await writer.write(chunk);
+    writer.releaseLock();
+    await source.pipeTo(writable);
+  };
+  // A failure of either end reaches the other through the streams themselves, except while the held chunks are written.
+  pump().catch((reason) => source.cancel(reason).catch(() => {}));
+  return readable as ReadableStream<Uint8Array>;
+}

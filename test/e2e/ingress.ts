@@ -1,0 +1,103 @@
+/** A real nginx as a cluster's ingress: a process with a configuration of its own, which can be killed and started again. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort, type Running, run, until } from "./process.ts";
+
+export interface IngressRules {
+  /** By the first segment of the path: `orders` takes `/orders/...`, and hands it on unchanged. */
+  readonly paths?: Readonly<Record<string, number>>;
+  readonly hosts?: Readonly<Record<string, number>>;
+}
+
+/** Stays on its port over restarts. What it forwards carries its name in `X-Ingress`. */
+export class Ingress {
+  readonly name: string;
+  readonly port: number;
+  readonly #folder = mkdtempSync(join(tmpdir(), "portcullis-nginx-"));
+  #nginx: Running | undefined;
+
+  private constructor(name: string, port: number, rules: IngressRules) {
+    this.name = name;
+    this.port = port;
+    writeFileSync(join(this.#folder, "nginx.conf"), configuration(name, port, rules, this.#folder));
+  }
+
+  static async start(name: string, rules: IngressRules): Promise<Ingress> {
+    const ingress = new Ingress(name, await freePort(), rules);
+    await ingress.start();
+    return ingress;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  async start(): Promise<void> {
+    const nginx = run("nginx", ["-p", this.#folder, "-c", join(this.#folder, "nginx.conf"), "-e", "stderr"]);
+    this.#nginx = nginx;
+    await until("nginx listens", () => accepts(this.port)).catch((error) => {
+      throw new Error(`${error.message}\n${nginx.output()}`);
+    });
+  }
+
+  /** At once, with whatever it was doing. */
+  async kill(): Promise<void> {
+    await this.#nginx?.kill();
+    this.#nginx = undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+const accepts = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect({ host: "127.0.0.1", port });
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+
+// nginx drops headers with underscores unless told otherwise; here they must arrive, so that the gateway is what removes them.
+function configuration(name: string, port: number, { paths = {}, hosts = {} }: IngressRules, folder: string): string {
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  return `
+daemon off;
+master_process off;
+worker_processes 1;
+pid ${folder}/nginx.pid;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  ${temporary.map((kind) => `${kind}_temp_path ${folder}/${kind};`).join("\n  ")}
+  underscores_in_headers on;
+  large_client_header_buffers 8 128k;
+  client_max_body_size 0;
+  keepalive_requests 100000;
+  proxy_http_version 1.1;
+  proxy_buffering off;
+  proxy_request_buffering off;
+  map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
+  proxy_set_header Host $http_host;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header Connection $connection_upgrade;
+  proxy_set_header X-Ingress ${name};
+  server {
+    listen 127.0.0.1:${port} default_server;
+    location / { return 404 "the ingress ${name} knows no such path"; }
+${Object.entries(paths)
+  .map(([segment, target]) => `    location /${segment}/ { proxy_pass http://127.0.0.1:${target}; }`)
+  .join("\n")}
+  }
+${Object.entries(hosts)
+  .map(
+    ([host, target]) =>
+      `  server { listen 127.0.0.1:${port}; server_name ${host}; location / { proxy_pass http://127.0.0.1:${target}; } }`,
+  )
+  .join("\n")}
+}
+`;
+}
