@@ -1,8 +1,9 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
+import { resolve } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError } from "commander";
 import { compileRoutes } from "./build/compile.ts";
-import { emit } from "./build/emit.ts";
+import { BUILT, emit, sizesOf } from "./build/emit.ts";
 import { ConfigurationRefused, formatProblem } from "./build/problem.ts";
 
 const program = new Command("gateway")
@@ -59,17 +60,17 @@ program
   .requiredOption("--out <dir>", "the folder to write into")
   .option(...jsonOption)
   .action(async (options) => {
+    // wrangler runs its [build] command in the middle of `deploy` too, which has built and measured what goes up.
+    if (process.env[BUILT] === resolve(options.out)) return;
     const started = performance.now();
     const compiled = await compileRoutes(options);
-    const { worker, bytes, gzipBytes } = await emit(compiled, options.out);
+    const emitted = await emit(compiled, options.out);
     const ms = Math.round(performance.now() - started);
     const { id, routes } = compiled.table;
-    if (options.json)
+    if (options.json) {
+      const { worker, bytes, gzipBytes } = emitted;
       print(JSON.stringify({ ok: true, table: id, routes: routes.length, worker, bytes, gzipBytes, ms }));
-    else
-      print(
-        `${green("built")}  ${worker}  ${kilobytes(bytes)}, ${kilobytes(gzipBytes)} gzip, ${routes.length} routes, table ${id}, ${ms} ms`,
-      );
+    } else print(`${green("built")}  ${sizesOf(emitted)}, ${routes.length} routes, table ${id}, ${ms} ms`);
   });
 
 program
@@ -132,10 +133,6 @@ function green(text: string): string {
 
 function red(text: string): string {
   return styleText("red", text, { stream: process.stderr });
-}
-
-function kilobytes(bytes: number): string {
-  return `${(bytes / 1000).toFixed(1)} kB`;
 }
 
 function port(text: string): number {

@@ -3,15 +3,18 @@
  * that the table uses; esbuild makes it one ES module, so that schemas, builders and unused policies are not in it.
  */
 import { mkdir, rename, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { type BuildFailure, build, type Metafile } from "esbuild";
 import { indexMatches } from "../table/match.ts";
 import type { PolicyName, RouteTable } from "../table/table.ts";
 import type { Compiled } from "./compile.ts";
-import { ConfigurationRefused } from "./problem.ts";
+import { ConfigurationRefused, shown } from "./problem.ts";
 import { portcullisImport, SOURCES } from "./read.ts";
 import { registry } from "./registry.ts";
+
+/** Set for wrangler by `deploy` to the folder that it has built into: wrangler's [build] command then leaves the Worker as it is. */
+export const BUILT = "PORTCULLIS_BUILT";
 
 export interface Emitted {
   readonly worker: string;
@@ -37,6 +40,12 @@ export async function emit(compiled: Compiled, folder: string): Promise<Emitted>
     metafile,
   };
 }
+
+/** `.portcullis/worker.js  237.0 kB, 73.9 kB gzip` */
+export const sizesOf = ({ worker, bytes, gzipBytes }: Emitted): string =>
+  `${shown(worker)}  ${kilobytes(bytes)}, ${kilobytes(gzipBytes)} gzip`;
+
+const kilobytes = (bytes: number): string => `${(bytes / 1000).toFixed(1)} kB`;
 
 /** Whole or not at all: a Worker that is being served never reads half a file. */
 async function replaceFile(file: string, text: string): Promise<void> {
@@ -75,14 +84,15 @@ async function bundleWorker({ table, module }: Compiled): Promise<{ text: string
   } catch (error) {
     const errors = (error as Partial<BuildFailure>).errors;
     if (!errors) throw error;
-    throw new ConfigurationRefused(
-      errors.map(({ text, location }) => ({
-        ...(location && { file: location.file, line: location.line }),
-        subject: "middleware",
-        message: `cannot be bundled for the Worker: ${text}`,
-        fix: "a routes module that holds Hono middleware is part of the Worker: it may import only what runs there",
-      })),
-    );
+    const { problems } = module;
+    const fix = "a routes module that holds Hono middleware is part of the Worker: it may import only what runs there";
+    for (const { text, location } of errors) {
+      const message = `cannot be bundled for the Worker: ${text}`;
+      if (location)
+        problems.addAt(resolve(dirname(module.file), location.file), location.line, "middleware", message, fix);
+      else problems.add(undefined, "middleware", message, fix);
+    }
+    throw new ConfigurationRefused(problems.list);
   }
 }
 

@@ -3,6 +3,7 @@
  * there, with the right kind, at the top level and in each named environment, since wrangler inherits none of these.
  */
 import { basename, dirname, join } from "node:path";
+import { type TransformFailure, transform } from "esbuild";
 import { parse as parseToml } from "smol-toml";
 import { z } from "zod";
 import type { Reference } from "../config/values.ts";
@@ -21,6 +22,9 @@ const environment = z.looseObject({
 });
 /** What of wrangler's configuration concerns the gateway. */
 const wranglerConfig = environment.extend({
+  main: z.string().optional(),
+  no_bundle: z.boolean().optional(),
+  find_additional_modules: z.boolean().optional(),
   compatibility_date: z.string().optional(),
   compatibility_flags: z.array(z.string()).optional(),
   env: z.record(z.string(), environment).optional(),
@@ -65,14 +69,20 @@ export async function checkEnvironment(
     config = parseWrangler(file, text);
   } catch (error) {
     const message = (error as Error).message.split("\n", 1)[0];
-    problems.addAt(file, lineOfError(error, text), subject, `cannot be read: ${message}`, "correct the line");
+    problems.addAt(file, await lineOfError(error, text), subject, `cannot be read: ${message}`, "correct the line");
     return;
   }
   const { success, error } = wranglerConfig.safeParse(config);
   if (!success) {
     for (const { path, message } of error.issues) {
       const at = lineOf(text, String(path.findLast((name) => typeof name === "string") ?? ""));
-      problems.addAt(file, at, subject, `\`${path.join(".")}\`: ${message}`, "write it as wrangler's documentation says");
+      problems.addAt(
+        file,
+        at,
+        subject,
+        `\`${path.join(".")}\`: ${message}`,
+        "write it as wrangler's documentation says",
+      );
     }
     return;
   }
@@ -151,19 +161,26 @@ function checkIngress(name: string, value: unknown, file: string, text: string, 
 }
 
 /** The first line that gives `name` a value; 1 when there is none. */
-const lineOf = (text: string, name: string): number => {
-  const given = new RegExp(`(^|[^\\w])"?${RegExp.escape(name)}"?\\s*[=:\\]]`);
+export const lineOf = (text: string, name: string): number => {
+  const given = new RegExp(`(^|[^\\w])"?${name.replace(/\W/g, "\\$&")}"?\\s*[=:\\]]`);
   return text.split("\n").findIndex((line) => given.test(line)) + 1 || 1;
 };
 
-/** smol-toml tells the line; JSON.parse tells the position, in its message. */
-const lineOfError = (error: unknown, text: string): number => {
-  const { line, message } = error as { line?: number; message: string };
-  const position = /at position (\d+)/.exec(message)?.[1];
-  return line ?? (position === undefined ? 1 : text.slice(0, Number(position)).split("\n").length);
-};
+/** smol-toml tells the line, JSON.parse does not; esbuild, which is here anyway, does. */
+async function lineOfError(error: unknown, text: string): Promise<number> {
+  const { line } = error as { line?: number };
+  if (line !== undefined) return line;
+  const failure: unknown = await transform(withoutComments(text), { loader: "json", logLevel: "silent" }).catch(
+    (e) => e,
+  );
+  return (failure as Partial<TransformFailure>).errors?.[0]?.location?.line ?? 1;
+}
 
-/** JSON with comments and trailing commas, as wrangler.jsonc has them. */
+/** JSON with comments and trailing commas, as wrangler.jsonc has them, without these; everything else keeps its place. */
 const withoutComments = (text: string): string =>
   text
-XX
+    .replace(
+      /("(?:[^"\\]|\\.)*")|\/\/[^\n]*|\/\*[\s\S]*?\*\//g,
+      (found, quoted: string | undefined) => quoted ?? found.replace(/[^\n]/g, " "),
+    )
+    .replace(/("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])/g, (_, quoted: string | undefined) => quoted ?? " ");

@@ -57,7 +57,8 @@ export function quoted(value: unknown): string {
   return typeof kind === "string" ? `a ${kind}` : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
 }
 
-const shown = (file: string): string => {
+/** Relative to the working directory, where the file is below it. */
+export const shown = (file: string): string => {
   const path = relative(process.cwd(), file);
   return path.startsWith("..") ? file : path;
 };

@@ -3,8 +3,8 @@
  * in which they are best tried; the limit comes last, since it uses up what it shows.
  */
 export interface DemoRequest {
-  /** The shipped route that it is for; where that is not served, there is nothing to show. Absent: any gateway. */
-  readonly route?: string;
+  /** The shipped route that it is for; where that is not served, there is nothing to show. */
+  readonly route: string;
   readonly shows: string;
   /** For a POSIX shell. */
   readonly command: string;
@@ -94,6 +94,7 @@ export function demoRequests(
       expect: [/^HTTP\/1\.1 101 /, /"stock":\d+/],
     },
     {
+      route: "orders/list",
       shows: "the key by which a cluster knows that a request came through here",
       command: `curl -i ${gateway}/.well-known/portcullis/jwks.json`,
       expect: [/^HTTP\/1\.1 200 /, /"keys":\[\{"kty":"EC"/],

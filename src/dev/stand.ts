@@ -68,7 +68,7 @@ export async function startStand(options: StandOptions): Promise<Stand> {
     });
     const url = `http://127.0.0.1:${front.port}`;
     const served = new Set(following.table.routes.map(({ id }) => id));
-    const requests = demoRequests(url, keys).filter(({ route }) => route === undefined || served.has(route));
+    const requests = demoRequests(url, keys).filter(({ route }) => served.has(route));
     const { running, close: closeDemo } = demo;
     let closing: Promise<void> | undefined;
     return {

@@ -348,6 +348,7 @@ export const run: PolicyRun<JwtConfig> = (config, runtime, mode) => {
   };
   const admit = (exchange: Exchange, { caller, headers, facts }: Verified) => {
     exchange.caller = caller;
+    exchange.record.subject = caller.subject;
     if (caller.consumer !== undefined) exchange.record.consumer = caller.consumer;
     for (const [name, value] of headers) exchange.upstream.set(name, value);
     withhold(exchange);
@@ -518,22 +519,25 @@ class RememberedTokens {
 
   put(token: string, verified: Verified): void {
     this.#delete(token);
-    // `join` makes a string of its own; a slice would keep the whole header that it was cut from.
-    this.#tokens.set(token.split(".").join("."), { verified, used: false });
-    this.#size += token.length;
+    if (this.#limit === 0) return;
     for (const [oldest, entry] of this.#tokens) {
-      if (this.#tokens.size <= this.#limit && this.#size <= MAX_REMEMBERED_SIZE) break;
+      if (this.#tokens.size < this.#limit && this.#size + token.length <= MAX_REMEMBERED_SIZE) break;
       this.#delete(oldest);
-      if (!entry.used) continue;
-      // A Map keeps the order of insertion, so this one comes last now, and is met again with its mark taken off.
-      this.#tokens.set(oldest, { ...entry, used: false });
-      this.#size += oldest.length;
+      // A Map keeps the order of insertion, so one that was used comes last now, and is met again with its mark taken off.
+      if (entry.used) this.#insert(oldest, entry.verified);
     }
+    // `join` makes a string of its own; a slice would keep the whole header that it was cut from.
+    this.#insert(token.split(".").join("."), verified);
   }
 
   clear(): void {
     this.#tokens.clear();
     this.#size = 0;
+  }
+
+  #insert(token: string, verified: Verified): void {
+    this.#tokens.set(token, { verified, used: false });
+    this.#size += token.length;
   }
 
   #delete(token: string): void {

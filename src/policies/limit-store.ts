@@ -34,11 +34,9 @@ export function algorithmOf({ algorithm, tokens, window, refill }: Rule): Algori
   return Ratelimit[algorithm === "fixedWindow" ? "fixedWindow" : "slidingWindow"](tokens, `${window} ms`)();
 }
 
-export interface Ask {
+export interface Counter {
+  readonly rule: Rule;
   readonly algorithm: Algorithm;
-  readonly tokens: number;
-  readonly key: string;
-  readonly amount: number;
 }
 
 /** Milliseconds since the epoch for `reset`. */
@@ -50,7 +48,7 @@ export interface Count {
 
 export interface Taken {
   readonly counts: readonly Count[];
-  /** Returns what the asks at these positions took, to the very windows that it was taken from. */
+  /** Returns what was taken from the counters at these positions, to the very windows that it was taken from. */
   giveBack(positions: readonly number[]): Promise<unknown>;
 }
 
@@ -94,17 +92,27 @@ export class LimitStore {
     return Math.max(0, this.#pausedUntil - this.#now());
   }
 
-  /** Takes all in one HTTP request of at most `timeout` ms. When there is no answer, or no sensible one, it says why. */
-  async take(asks: readonly Ask[], timeout: number): Promise<Taken | { readonly failure: string }> {
+  /**
+   * Takes `amount` from each counter, at its key, in one HTTP request of at most `timeout` ms. When there is no answer, or no
+   * sensible one, it says why.
+   */
+  async take(
+    counters: readonly Counter[],
+    keys: readonly string[],
+    amount: number,
+    timeout: number,
+  ): Promise<Taken | { readonly failure: string }> {
     const started = this.#now();
     if (started < this.#pausedUntil) return { failure: "paused" };
-    const scripts = new ScriptBatch(this.#client(timeout));
+    const scripts = new ScriptBatch(this.#client(timeout), counters.length);
     this.#pausedUntil = started + this.#pause;
     try {
       const context = { redis: scripts as unknown as Redis, prefix: "" };
-      const counts = await Promise.all(asks.map(({ algorithm, key, amount }) => algorithm.limit(context, key, amount)));
+      const counts = await Promise.all(
+        counters.map(({ algorithm }, i) => algorithm.limit(context, keys[i] as string, amount)),
+      );
       // The scripts repeat the limit. Something else that answers in their place must not be taken for a count.
-      if (counts.some((count, i) => count.limit !== asks[i]?.tokens)) throw new TypeError("no count");
+      if (counts.some(({ limit }, i) => limit !== counters[i]?.rule.tokens)) throw new TypeError("no count");
       this.#pause = 0;
       this.#pausedUntil = 0;
       return { counts, giveBack: (positions) => scripts.giveBack(positions) };
@@ -172,11 +180,14 @@ interface PendingCall extends ScriptCall {
 /** Stands in for one request's Redis: what the algorithms call in one turn goes out as one HTTP request. */
 class ScriptBatch {
   readonly #redis: Redis;
+  #size: number;
   readonly #called: ScriptCall[] = [];
   #pending: PendingCall[] = [];
 
-  constructor(redis: Redis) {
+  /** `size`: how many scripts may be called in one turn. */
+  constructor(redis: Redis, size: number) {
     this.#redis = redis;
+    this.#size = size;
   }
 
   evalsha(script: string, keys: string[], args: unknown[]): Promise<unknown> {
@@ -194,12 +205,14 @@ class ScriptBatch {
     // The same calls with the amount, always the last argument, negated. `limit(key, -amount)` would look at the clock again and
     // could credit a window that has begun meanwhile.
     const calls = positions.map((position) => this.#called[position] as ScriptCall);
+    this.#size = calls.length;
     return Promise.all(
       calls.map((call) => this.#add({ ...call, args: [...call.args.slice(0, -1), -Number(call.args.at(-1))] })),
     );
   }
 
   #add(call: ScriptCall): Promise<unknown> {
+    if (this.#size === 1) return this.#redis[call.command](call.script, call.keys, call.args);
     return new Promise((resolve, reject) => {
       this.#pending.push({ ...call, resolve, reject });
       if (this.#pending.length === 1) queueMicrotask(() => this.#send());
@@ -210,11 +223,6 @@ class ScriptBatch {
     const calls = this.#pending;
     this.#pending = [];
     try {
-      const [only, second] = calls;
-      if (only && !second) {
-        only.resolve(await this.#redis[only.command](only.script, only.keys, only.args));
-        return;
-      }
       const pipeline = this.#redis.pipeline();
       for (const { command, script, keys, args } of calls) pipeline[command](script, keys, args);
       const replies = await pipeline.exec({ keepErrors: true });

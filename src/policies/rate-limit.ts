@@ -5,7 +5,7 @@ import { parseDuration } from "../config/duration.ts";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
 import { subscriberOf } from "../table/cidr.ts";
 import { type CompileContext, type Exchange, type PolicyRun, pass, refuse } from "./contract.ts";
-import { type Ask, algorithmOf, type Count, type LimitStore, limitStore, type Rule } from "./limit-store.ts";
+import { algorithmOf, type Count, type LimitStore, limitStore, type Rule } from "./limit-store.ts";
 
 /**
  * Whose requests are counted together. `consumer`: the declared consumer, or else the token's subject; `client`: the trusted
@@ -240,10 +240,9 @@ function durationText(ms: number): string {
 }
 
 export const run: PolicyRun<RateLimitConfig> = (config, runtime, mode) => {
-  const { per, cost, unit, timeout, onStoreFailure } = config;
+  const { cost, unit, onStoreFailure } = config;
   const prepare = (limits: readonly Limit[]) => ({
-    limits,
-    algorithms: limits.map(({ rule }) => algorithmOf(rule)),
+    limits: limits.map((limit) => ({ ...limit, algorithm: algorithmOf(limit.rule) })),
     policy: limits.map(({ name, quota, window }) => `"${name}";q=${quota};w=${Math.ceil(window / 1_000)}`).join(", "),
   });
   const general = prepare(config.limits);
@@ -252,76 +251,62 @@ export const run: PolicyRun<RateLimitConfig> = (config, runtime, mode) => {
   return async (c, next) => {
     const exchange = c.get("exchange");
     const store = limitStore(runtime, c.env);
-    const { limits, algorithms, policy } = named.get(exchange.caller?.consumer ?? "") ?? general;
+    const { limits, policy } = named.get(exchange.caller?.consumer ?? "") ?? general;
+    const keys = await keysOf(limits, config, exchange, c.req.raw.headers);
+    const taken = await store.take(limits, keys, cost / unit, config.timeout);
 
-    const scope = config.shared === undefined ? plain(exchange.route.id || "unmatched") : `shared:${config.shared}`;
-    const callers: string[] = [];
-    for (const key of per) callers.push(await callerOf(key, exchange, c.req.raw.headers));
-    const keys = limits.map(({ name, label }) => {
-      const bucket = config.shared === undefined ? `${scope}:${name}` : scope;
-      return `limit:${bucket}:${label}:${callers.join(",")}`;
-    });
-    const asks: Ask[] = limits.map(({ rule }, i) => ({
-      algorithm: algorithms[i] as Ask["algorithm"],
-      tokens: rule.tokens,
-      key: keys[i] as string,
-      amount: cost / unit,
-    }));
-
-    const taken = await store.take(asks, timeout);
-    const failed = "failure" in taken;
-    const facts = failed ? { store: "failed", why: taken.failure, fallback: onStoreFailure } : undefined;
-    if (failed && onStoreFailure === "closed") {
-      const answer = refuse(exchange, "rateLimit", mode, "limiter-unavailable", {
-        headers: { "retry-after": String(seconds(store.pausedFor)) },
-        ...(facts && { facts }),
-      });
-      return answer ?? next();
-    }
-    if (failed && onStoreFailure === "open") {
+    const facts = "failure" in taken ? { store: "failed", why: taken.failure, fallback: onStoreFailure } : undefined;
+    if (facts && onStoreFailure === "open") {
       pass(exchange, "rateLimit", facts);
       return next();
     }
-    const now = runtime.now();
-    const counts = failed
-      ? countLocally(store, limits, keys, cost, now)
-      : taken.counts.map((count, i) => inUnits(count, limits[i] as Limit, unit, cost));
+    if (facts && onStoreFailure === "closed") {
+      const headers = { "retry-after": String(seconds(store.pausedFor)) };
+      return refuse(exchange, "rateLimit", mode, "limiter-unavailable", { headers, facts }) ?? next();
+    }
 
+    const now = runtime.now();
+    const counts =
+      "failure" in taken
+        ? countLocally(store, limits, keys, cost, now)
+        : taken.counts.map((count, i) => inUnits(count, limits[i] as Limit, unit, cost));
     exchange.record.limits ??= [];
     const state: string[] = [];
-    const refusing: string[] = [];
+    const violated: string[] = [];
     let wait = 0;
-    counts.forEach(({ success, remaining, reset }, i) => {
+    for (const [i, { success, remaining, reset }] of counts.entries()) {
       const { name } = limits[i] as Limit;
-      exchange.record.limits?.push({ name, key: keys[i] as string, remaining, reset });
+      exchange.record.limits.push({ name, key: keys[i] as string, remaining, reset });
       state.push(`"${name}";r=${remaining};t=${seconds(reset - now)}`);
-      if (success) return;
-      refusing.push(name);
+      if (success) continue;
+      violated.push(name);
       wait = Math.max(wait, reset - now);
-    });
+    }
     if (config.headers && mode === "enforce") {
       const edits = exchange.responseEdits;
       // The first limit on the route replaces what the origin says of its own; further ones add to the lists.
       const action = edits.some(({ name }) => name === "ratelimit") ? "add" : "set";
-      edits.push({ action, name: "ratelimit-policy", value: policy });
-      edits.push({ action, name: "ratelimit", value: state.join(", ") });
+      edits.push(
+        { action, name: "ratelimit-policy", value: policy },
+        { action, name: "ratelimit", value: state.join(", ") },
+      );
     }
-    if (refusing.length === 0) {
+    if (violated.length === 0) {
       pass(exchange, "rateLimit", facts);
       return next();
     }
-    if (!failed) {
+    if (!("failure" in taken)) {
       // A fixed window counts what it refuses, too. That matters only where another request might still fit: a cheaper one or, with
       // several windows, one that comes after others were given back what they took.
-      const fixedCounts = cost > unit || limits.length > 1;
-      const counted = limits.flatMap(({ rule }, i) =>
-        counts[i]?.success || (fixedCounts && rule.algorithm === "fixedWindow") ? [i] : [],
+      const refusalsCount = limits.length > 1 || cost > unit;
+      const charged = limits.flatMap(({ rule }, i) =>
+        counts[i]?.success || (refusalsCount && rule.algorithm === "fixedWindow") ? [i] : [],
       );
-      if (counted.length > 0) exchange.waitUntil(taken.giveBack(counted).catch(() => {}));
+      if (charged.length > 0) exchange.waitUntil(taken.giveBack(charged).catch(() => {}));
     }
     const answer = refuse(exchange, "rateLimit", mode, "rate-limited", {
       // The member that draft-ietf-httpapi-ratelimit-headers-11, section 5 has for it.
-      members: { "violated-policies": refusing },
+      members: { "violated-policies": violated },
       headers: { "retry-after": String(seconds(wait)) },
       ...(facts && { facts }),
     });
@@ -364,6 +349,22 @@ function countLocally(
 
 /** Whole seconds, and never "at once". */
 const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1_000));
+
+/** `limit:<route>:<policy>:<limit>/<window>:<caller>`, or `limit:shared:<bucket>:<window>:<caller>`. */
+async function keysOf(
+  limits: readonly Limit[],
+  { per, shared }: RateLimitConfig,
+  exchange: Exchange,
+  headers: Headers,
+): Promise<string[]> {
+  const [first, ...more] = per as readonly [LimitKey, ...LimitKey[]];
+  let caller = await callerOf(first, exchange, headers);
+  for (const key of more) caller += `,${await callerOf(key, exchange, headers)}`;
+  const route = plain(exchange.route.id || "unmatched");
+  return limits.map(({ name, label }) =>
+    shared === undefined ? `limit:${route}:${name}:${label}:${caller}` : `limit:shared:${shared}:${label}:${caller}`,
+  );
+}
 
 /** One part of a key: `client=192.0.2.1`, `header.x-api-key=~3f2a…`. */
 function callerOf(key: LimitKey, exchange: Exchange, headers: Headers): string | Promise<string> {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Agent, createServer, type RequestListener, request, type Server } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -49,6 +49,18 @@ async function ask(options: { method?: string; headers?: Record<string, string>;
   return { status: response.statusCode as number, raw: response.rawHeaders as string[], body: await text(response) };
 }
 
+/** Writes `bytes` on a connection of its own, and resolves with what has come back once that holds `last`. */
+async function exchange(bytes: string, last: string): Promise<string> {
+  const socket = connect(front.port, "127.0.0.1");
+  socket.write(bytes);
+  let answer = "";
+  for await (const chunk of socket.setEncoding("latin1")) {
+    answer += chunk;
+    if (answer.includes(last)) break;
+  }
+  return answer;
+}
+
 describe("between versions", () => {
   it("lets a request wait for the first version", async () => {
     front = await startFront(0);
@@ -89,7 +101,7 @@ describe("between versions", () => {
 
   it("keeps upgraded connections on their version, of the three newest older ones", async () => {
     front = await startFront(0);
-    const upgraded = [];
+    const upgraded: { probe: Probe; socket: Socket }[] = [];
     for (let round = 0; round < 5; round++) {
       const probe = await version(says(""));
       probe.server.on("upgrade", (_, socket) => {
@@ -139,30 +151,41 @@ describe("a request through the front", () => {
   });
 
   it("keeps its body, and stays without one", async () => {
-    expect((await received({ method: "POST", body: "hello", headers: { "transfer-encoding": "chunked" } })).body).toBe(
-      "hello",
-    );
-    await front.close();
-    const empty = await received({ method: "POST", headers: { "content-length": "0" } });
-    expect(empty.raw.map((name) => name.toLowerCase())).not.toContain("transfer-encoding");
+    const chunked = await received({ method: "POST", body: "hello", headers: { "transfer-encoding": "chunked" } });
+    expect(chunked.body).toBe("hello");
+    const without = await exchange("POST / HTTP/1.1\r\nhost: x\r\n\r\n", '"body":""}');
+    expect(without).not.toMatch(/transfer-encoding","/i);
   });
 
-  it("gets the answer's headers as they are, and no others", async () => {
+  it("gets the answer's headers as they are, on a connection that stays open", async () => {
     front = await startFront(0);
     front.serve(
       await version((_, response) => {
         response.sendDate = false;
-        response.writeHead(418, ["Set-Cookie", "a=1", "Set-Cookie", "b=2", "Content-Length", "0"]).end();
+        response.writeHead(418, [
+          "Set-Cookie",
+          "a=1",
+          "Set-Cookie",
+          "b=2",
+          "Content-Length",
+          "0",
+          "Connection",
+          "close",
+        ]);
+        response.end();
       }),
     );
     const { status, raw } = await ask();
     expect(status).toBe(418);
-    expect(raw.filter((_, i) => i % 2 === 0)).toEqual([
+    expect(raw.slice(0, 8)).toEqual([
       "Set-Cookie",
+      "a=1",
       "Set-Cookie",
+      "b=2",
       "Content-Length",
+      "0",
       "Connection",
-      "Keep-Alive",
+      "keep-alive",
     ]);
   });
 
@@ -174,13 +197,13 @@ describe("a request through the front", () => {
         // Takes a first piece and no more.
         incoming.once("data", () => {
           incoming.pause();
-          response.writeHead(413).end("too much");
+          response.writeHead(413, { "content-length": "8" }).end("too much");
         });
       }),
     );
-    const large = await ask({ method: "POST", body: "x".repeat(5_000_000) });
-    expect(large).toMatchObject({ status: 413, body: "too much" });
-    expect((await ask()).body).toBe("next");
+    const upload = `POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000000\r\n\r\n${"x".repeat(5_000_000)}`;
+    const answers = await exchange(`${upload}GET / HTTP/1.1\r\nhost: x\r\n\r\n`, "next");
+    expect(answers.match(/^HTTP\/1\.1 \d+/gm)).toEqual(["HTTP/1.1 413", "HTTP/1.1 200"]);
   });
 
   it("is given up when the client goes away", async () => {

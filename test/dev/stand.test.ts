@@ -156,22 +156,25 @@ describe("an edit", () => {
     await until(() => socket.readyState === WebSocket.CLOSED, PATIENCE);
   });
 
-  it("is seen in a new file in a new folder", async () => {
-    await mkdir(join(folder, "routes", "more"));
-    await wait(300);
-    await writeFile(
-      join(folder, "routes", "more", "docs.ts"),
-      `import { api, redirect, route } from "portcullis";
-       export default api("docs", {}, [route("all", { path: "/docs/*" }, { to: redirect({ status: 307, path: { full: "/v1" } }) })]);`,
-    );
+  it("is seen in a file that was missing, in a folder that is new", async () => {
+    lines.length = 0;
     await edit(
       "index.ts",
       'import admin from "./admin.ts";',
       'import admin from "./admin.ts";\nimport docs from "./more/docs.ts";',
     );
     await edit("index.ts", "[catalog,", "[docs, catalog,");
-    await until(async () => (await ask("/docs/x")).location?.endsWith("/v1") ?? false, PATIENCE);
+    await until(() => lines.some((line) => line.includes('Could not resolve "./more/docs.ts"')), PATIENCE);
+    await mkdir(join(folder, "routes", "more"));
+    // The folder comes first and is looked into; the file comes when that is done.
+    await wait(1_000);
     const docs = join(folder, "routes", "more", "docs.ts");
+    await writeFile(
+      docs,
+      `import { api, redirect, route } from "portcullis";
+       export default api("docs", {}, [route("all", { path: "/docs/*" }, { to: redirect({ path: { full: "/v1" } }) })]);`,
+    );
+    await until(async () => (await ask("/docs/x")).location?.endsWith("/v1") ?? false, PATIENCE);
     await writeFile(docs, (await readFile(docs, "utf8")).replace('"/v1"', '"/v2"'));
     await until(async () => (await ask("/docs/x")).location?.endsWith("/v2") ?? false, PATIENCE);
   });
