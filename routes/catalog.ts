@@ -7,22 +7,30 @@ export default api(
   "catalog",
   {
     hosts: shopHosts,
-    policies: [
-      cors({ origins: ["https://shop.example.com", "https://*.shop.example.com"], maxAge: 600 }),
-      rateLimit({ per: "client", limit: 300, window: "1m", onStoreFailure: "open" }),
-    ],
+    policies: [cors({ origins: ["https://shop.example.com", "https://*.shop.example.com"], maxAge: 600 })],
   },
   [
     route(
       "products",
       { path: "/v1/products/*", methods: ["GET"] },
-      { to: eu.service("catalog").or(us.service("catalog")) },
+      {
+        policies: [rateLimit({ per: "client", limit: 300, window: "1m", onStoreFailure: "open" })],
+        to: eu.service("catalog").or(us.service("catalog")),
+      },
     ),
     route(
       "search",
       { path: "/v1/search", methods: ["GET"], query: { q: true } },
       {
-        policies: [rateLimit({ per: "client", limit: 10, window: "10s", name: "search" })],
+        policies: [
+          rateLimit({
+            per: "client",
+            windows: [
+              { limit: 10, window: "10s" },
+              { limit: 100, window: "1h" },
+            ],
+          }),
+        ],
         to: eu.service("search").or(us.service("search")),
         timeouts: { firstByte: "3s", total: "8s" },
       },

@@ -17,6 +17,7 @@ import type { Backend, ClusterDeclaration, Endpoint, Redirect, Split, Target } f
 import type { Declaration } from "../config/declaration.ts";
 import { parseDuration } from "../config/duration.ts";
 import { policyLists } from "../config/entries.ts";
+import * as portcullis from "../index.ts";
 import { parseRange } from "../table/cidr.ts";
 import { segmentsOf } from "../table/match.ts";
 import { normalisePath } from "../table/path.ts";
@@ -48,14 +49,16 @@ const reference = (...kinds: string[]) =>
     (value) => ofKind(value, ...kinds) && typeof (value as { name?: unknown }).name === "string",
     `must be ${kinds.map((kind) => `${kind}("NAME")`).join(" or ")}`,
   );
+// To list `cors` where `cors({ ... })` is meant is easily done, and it is a function, as middleware is.
+const builders = new Set<unknown>(Object.values(portcullis));
 const isTextList = (value: unknown) => Array.isArray(value) && value.every((item) => typeof item === "string");
 const policies = z.array(
   z.custom(
     (value) =>
-      typeof value === "function" ||
+      (typeof value === "function" && !builders.has(value)) ||
       (ofKind(value, "policy") && typeof (value as { policy?: unknown }).policy === "string") ||
       (ofKind(value, "without") && isTextList((value as { policies?: unknown }).policies)),
-    "must be a policy, a Hono middleware or without(...)",
+    "must be a policy such as cors({ ... }), a Hono middleware or without(...)",
   ),
 );
 const regex = z.custom<RegExp>(types.isRegExp);
@@ -102,7 +105,9 @@ export const shapes = {
     websocket: z.boolean().optional(),
   }),
   match: z.strictObject({
-    path: z.union([z.string().startsWith("/", "must begin with /"), regex]).optional(),
+    path: z
+      .union([z.string().startsWith("/", "must begin with /"), regex], "must be a text that begins with /, or a RegExp")
+      .optional(),
     methods: z.array(z.string().regex(METHOD, "is no method in upper case")).min(1).optional(),
     headers: conditions.optional(),
     query: conditions.optional(),
@@ -138,11 +143,14 @@ export const shapes = {
   }),
   split: z.strictObject({
     sticky: z
-      .union([
-        z.enum(["subject", "client"]),
-        z.strictObject({ cookie: z.string().regex(TOKEN), maxAge: z.int().min(1).optional() }),
-        z.strictObject({ header: z.string().regex(TOKEN) }),
-      ])
+      .union(
+        [
+          z.enum(["subject", "client"]),
+          z.strictObject({ cookie: z.string().regex(TOKEN), maxAge: z.int().min(1).optional() }),
+          z.strictObject({ header: z.string().regex(TOKEN) }),
+        ],
+        'must be "subject", "client", { cookie: "name" } or { header: "name" }',
+      )
       .optional(),
     override: z
       .strictObject({
@@ -154,15 +162,15 @@ export const shapes = {
     salt: z.string().optional(),
   }),
   redirect: z.strictObject({
-    status: z.union([z.literal(301), z.literal(302), z.literal(303), z.literal(307), z.literal(308)]).optional(),
+    status: z.literal([301, 302, 303, 307, 308]).optional(),
     scheme: z.enum(["http", "https"]).optional(),
     host: z.string().regex(HOST).optional(),
     port: z.int().min(1).max(65_535).optional(),
     path: z
-      .union([
-        z.strictObject({ prefix: z.string().startsWith("/") }),
-        z.strictObject({ full: z.string().startsWith("/") }),
-      ])
+      .union(
+        [z.strictObject({ prefix: z.string().startsWith("/") }), z.strictObject({ full: z.string().startsWith("/") })],
+        'must be { prefix: "/..." } or { full: "/..." }',
+      )
       .optional(),
   }),
 };
@@ -507,6 +515,7 @@ function sound<Options extends object>(
 
 function fixFor(issue: z.core.$ZodIssue): string {
   if (issue.code === "unrecognized_keys") return "take it out, or correct the spelling";
-  if (issue.code === "invalid_type") return `give ${issue.expected === "object" ? "an" : "a"} ${issue.expected}`;
+  if (issue.code === "invalid_type") return `give ${/^[aeiou]/.test(issue.expected) ? "an" : "a"} ${issue.expected}`;
+  if (issue.code === "invalid_value") return "choose one of them";
   return "correct the value";
 }

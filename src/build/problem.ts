@@ -52,9 +52,10 @@ export function quoted(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, 80));
   if (typeof value === "number" || typeof value === "boolean" || value === null || value === undefined)
     return `${value}`;
-  if (Array.isArray(value)) return "a list";
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
   const { kind } = value as { kind?: unknown };
-  return typeof kind === "string" ? `a ${kind}` : `a${typeof value === "object" ? "n" : ""} ${typeof value}`;
+  const what = typeof kind === "string" ? kind : typeof value;
+  return `${/^[aeiou]/.test(what) ? "an" : "a"} ${what}`;
 }
 
 /** Relative to the working directory, where the file is below it. */
@@ -69,13 +70,17 @@ export function formatProblem(problem: Problem): string {
   return `${where}${problem.subject}: ${problem.message}\n    fix: ${problem.fix}`;
 }
 
-/** The configuration was refused; `problems` says everything that is wrong with it. */
+const byPlace = (a: Problem, b: Problem): number =>
+  (a.file ?? "").localeCompare(b.file ?? "") || (a.line ?? 0) - (b.line ?? 0);
+
+/** The configuration was refused; `problems` says everything that is wrong with it, in the order of files and lines. */
 export class ConfigurationRefused extends Error {
   override readonly name = "ConfigurationRefused";
   readonly problems: readonly Problem[];
 
   constructor(problems: readonly Problem[]) {
-    super(problems.map(formatProblem).join("\n"));
-    this.problems = problems;
+    const inOrder = problems.toSorted(byPlace);
+    super(inOrder.map(formatProblem).join("\n"));
+    this.problems = inOrder;
   }
 }

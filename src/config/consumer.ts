@@ -6,7 +6,7 @@ export interface ConsumerOptions {
   readonly groups?: readonly string[];
 }
 
-/** A named caller. Policies refer to it by value: `jwt({ consumers: [shop] })`, `rateLimit({ limits: [[shop, 1000]] })`. */
+/** A named caller. Policies refer to it by value: `jwt({ consumers: [shop] })`, `rateLimit({ consumers: [[shop, 1000]] })`. */
 export interface ConsumerDeclaration extends Declaration {
   readonly kind: "consumer";
   readonly name: string;

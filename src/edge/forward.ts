@@ -36,10 +36,12 @@ export async function forward(
   timeouts: Timeouts,
   maxBody: number,
 ): Promise<Outcome> {
-  const stated = request.headers.get("content-length");
-  const body = exchange.body !== undefined ? keepLength(exchange.body, stated) : request.body;
+  // An empty body is a stream as well, and one that could not be sent twice.
+  const sent = request.headers.get("content-length") === "0" ? null : request.body;
+  const body = exchange.body !== undefined ? exchange.body : sent;
   const repeatable = IDEMPOTENT.has(request.method) && !(body instanceof ReadableStream);
-  const counted = body instanceof ReadableStream && stated === null ? countedBody(body, maxBody) : undefined;
+  const counted =
+    body instanceof ReadableStream && !request.headers.has("content-length") ? countedBody(body, maxBody) : undefined;
   const total = new AbortController();
   // Left running while the body streams; the runtime drops it with the request.
   const totalTimer = timeouts.total > 0 ? setTimeout(() => total.abort("total"), timeouts.total) : undefined;
@@ -72,6 +74,7 @@ async function ask(
   if (ingress.probe && !answeredLately(ingress, started, timeouts.connect)) {
     timers.push(setTimeout(() => void probeConnection(ingress, timeouts.connect / 2, own), timeouts.connect / 2));
   }
+  const disarm = () => timers.forEach(clearTimeout);
   const log = (facts: { status: number } | { error: string }) =>
     exchange.record.attempts.push({ backend, ...facts, ms: Date.now() - started });
   try {
@@ -80,14 +83,21 @@ async function ask(
       headers,
       body,
       redirect: "manual",
+      // What is encoded passes as it is, also where the body is moved by hand below.
+      encodeResponseBody: "manual",
       signal: AbortSignal.any([request.signal, total, own.signal]),
     });
+    disarm();
     lastAnswer.set(ingress, Date.now());
-    log({ status: response.status });
     exchange.record.backend = backend;
-    if (!isPlatformStatus(response.status)) return { response };
-    await response.body?.cancel();
-    return { failed: TIMED_OUT_STATUS.has(response.status) ? "upstream-timeout" : "upstream-unreachable" };
+    if (isPlatformStatus(response.status)) {
+      log({ status: response.status });
+      await response.body?.cancel();
+      return { failed: TIMED_OUT_STATUS.has(response.status) ? "upstream-timeout" : "upstream-unreachable" };
+    }
+    const whole = timeouts.total > 0 && !isEndless(response) ? await underDeadline(response, total) : response;
+    log(whole ? { status: response.status } : { error: "upstream-invalid" });
+    return whole ? { response: whole } : { failed: "upstream-invalid" };
   } catch {
     // The reason is the signals', not the error's: its text is the platform's own and names addresses.
     const failed: ProblemCode = request.signal.aborted
@@ -100,7 +110,33 @@ async function ask(
     log({ error: failed });
     return { failed };
   } finally {
-    for (const timer of timers) clearTimeout(timer);
+    disarm();
+  }
+}
+
+// What an origin sends before it waits for the first acknowledgement (RFC 6928, 2): such a body is there with its headers.
+const FIRST_FLIGHT = 14_600;
+
+/**
+ * `response`, cut where `total` fires. A body that the runtime moves by itself outlives the request's timers (measured: workerd ends
+ * the request's context once nothing but native streams is left), so here the request moves it: a small one is read at once, the
+ * others go through a native pipe. Undefined when a small body is torn; throws when it is not there in time.
+ */
+async function underDeadline(response: Response, total: AbortSignal): Promise<Response | undefined> {
+  if (!response.body) return response;
+  const { status, statusText, headers } = response;
+  const init = { status, statusText, headers, encodeBody: "manual" } as const;
+  const stated = headers.get("content-length") ?? "";
+  const length = /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
+  if (length === undefined || length > FIRST_FLIGHT) {
+    const pipe = length === undefined ? new IdentityTransformStream() : new FixedLengthStream(length);
+    return new Response(response.body.pipeThrough(pipe, { signal: total }), init);
+  }
+  try {
+    return new Response(await response.arrayBuffer(), init);
+  } catch (error) {
+    if (total.aborted) throw error;
+    return undefined;
   }
 }
 
@@ -129,31 +165,30 @@ async function probeConnection(ingress: Ingress, within: number, own: AbortContr
 const isEndless = (response: Response): boolean =>
   response.status === 101 || (response.headers.get("content-type") ?? "").startsWith("text/event-stream");
 
-/** A stream that a policy has looked into keeps its Content-Length; without, it would be sent chunked, which some origins refuse. */
-function keepLength(
-  body: NonNullable<Exchange["body"]> | null,
-  stated: string | null,
-): ReadableStream<Uint8Array> | Uint8Array | null {
-  if (!(body instanceof ReadableStream) || stated === null) return body;
-  return body.pipeThrough(new FixedLengthStream(Number(stated)));
-}
-
-/** A body of unknown length, cut off where it gets larger than `limit` bytes. */
+/**
+ * A body of unknown length, cut off where it gets larger than `limit` bytes. All of it goes through one buffer: a TransformStream
+ * gets a new 4 KB array for each turn (measured for 100 MB: 2.5 s and 110 MB of garbage, against 0.5 s and none).
+ */
 function countedBody(
   body: ReadableStream<Uint8Array>,
   limit: number,
 ): { stream: ReadableStream<Uint8Array>; exceeded(): boolean } {
-  let bytes = 0;
   let exceeded = false;
-  const stream = body.pipeThrough(
-    new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, controller) {
-        bytes += chunk.byteLength;
-        exceeded ||= bytes > limit;
-        if (exceeded) controller.error(new Error("the body is larger than the gateway's limit"));
-        else controller.enqueue(chunk);
-      },
-    }),
-  );
-  return { stream, exceeded: () => exceeded };
+  const { readable, writable } = new IdentityTransformStream();
+  const writer = writable.getWriter();
+  const reader = body.getReader({ mode: "byob" });
+  const pump = async () => {
+    let buffer = new ArrayBuffer(64 * 1024);
+    for (let bytes = 0; ; ) {
+      const { done, value } = await reader.read(new Uint8Array(buffer));
+      if (done) return writer.close();
+      bytes += value.byteLength;
+      exceeded = bytes > limit;
+      if (exceeded) throw new Error("the body is larger than the gateway's limit");
+      await writer.write(value);
+      buffer = value.buffer as ArrayBuffer;
+    }
+  };
+  pump().catch((error) => Promise.allSettled([writer.abort(error), reader.cancel(error)]));
+  return { stream: readable, exceeded: () => exceeded };
 }

@@ -24,7 +24,7 @@ import { type Attempt, forward } from "./forward.ts";
 import { type GatewayParts, Isolate } from "./isolate.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
-import { upstreamHeaders } from "./upstream-headers.ts";
+import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
 const OWN_PATHS = "/.well-known/portcullis/";
@@ -33,7 +33,12 @@ export function createGateway(parts: GatewayParts): Hono<GatewayEnv> {
   const isolate = new Isolate(parts);
   // Hono carries the request; which route it takes is decided below, so Hono need not look at the path.
   const app = new Hono<GatewayEnv>({ getPath: () => "/" });
-  app.all("*", (c) => answer(c, isolate));
+  app.all("*", (c) => {
+    const answered = answer(c, isolate);
+    // Else the runtime would end the request together with its client, and there would be no record of it.
+    c.executionCtx.waitUntil(answered);
+    return answered;
+  });
   return app;
 }
 
@@ -159,7 +164,10 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       table.gateway.maxBody,
     );
     record.upstreamMs = isolate.now() - asked;
-    if ("response" in outcome) return outcome.response;
+    if ("response" in outcome) {
+      edits.unshift(...connectionEdits(outcome.response.headers));
+      return outcome.response;
+    }
     return refuse(outcome.failed, RETRY_LATER[outcome.failed]);
   }
 

@@ -1,4 +1,5 @@
-/** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. */
+/** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. And the way back. */
+import type { HeaderEdit } from "../policies/contract.ts";
 import type { GatewaySettings } from "../table/table.ts";
 import type { RequestTarget } from "./request-target.ts";
 
@@ -63,10 +64,7 @@ export function upstreamHeaders(
 ): Headers {
   const upstream = new Headers(request.headers);
   for (const name of request.headers.keys()) if (isStripped(name)) upstream.delete(name);
-  for (const listed of request.headers.get("connection")?.toLowerCase().split(",") ?? []) {
-    const name = listed.trim();
-    if (/^[a-z0-9-_]+$/.test(name) && !KEPT_THOUGH_LISTED.has(name)) upstream.delete(name);
-  }
+  for (const name of listedInConnection(request.headers)) upstream.delete(name);
   if (client !== "") {
     const came = settings.forwardedFor === "append" ? request.headers.get("x-forwarded-for") : null;
     upstream.set("x-forwarded-for", came ? `${came}, ${client}` : client);
@@ -76,6 +74,20 @@ export function upstreamHeaders(
   upstream.set("x-forwarded-proto", target.scheme);
   return upstream;
 }
+
+/**
+ * Takes out of a cluster's answer what is for its connection with the gateway alone. The runtime does so by itself with Connection,
+ * Keep-Alive, TE, Trailer, Transfer-Encoding and Upgrade (measured), and with no others.
+ */
+export const connectionEdits = (headers: Headers): HeaderEdit[] =>
+  [...listedInConnection(headers), "proxy-authenticate", "proxy-connection"]
+    .filter((name) => headers.has(name))
+    .map((name) => ({ action: "remove", name }));
+
+const listedInConnection = (headers: Headers): string[] =>
+  (headers.get("connection")?.toLowerCase().split(",") ?? [])
+    .map((listed) => listed.trim())
+    .filter((name) => /^[a-z0-9-_]+$/.test(name) && !KEPT_THOUGH_LISTED.has(name));
 
 const KEPT_THOUGH_LISTED = new Set([
   "authorization",

@@ -114,6 +114,7 @@ export interface DecisionRecord {
   subject?: string;
   /** In the order in which they ran. */
   readonly policies: PolicyVerdict[];
+  /** `reset` is when more is there, in milliseconds since the epoch. */
   limits?: { name: string; key: string; remaining: number; reset: number }[];
   /** The arm of the split, and what it was chosen by. */
   arm?: string;

@@ -25,10 +25,12 @@ export interface Rule {
   /** The reading of the value that `pattern` is for. */
   readonly reads: Reading;
   /**
-   * A value without any of these characters cannot match: " " stands for all white space, "\0" for control characters. "": what it
-   * looks for may be all plain characters, and then has one of the BARE_WORDS.
+   * A value without any of these characters cannot match; " " stands for all white space, "\0" for control characters. "": any
+   * value may.
    */
   readonly needs: string;
+  /** May match without them, too, where a value holds one of the BARE_WORDS. */
+  readonly bare?: boolean;
   readonly pattern: RegExp;
 }
 
@@ -165,6 +167,7 @@ export const rules = [
     places: ["path", "query", "cookie", "header"],
     reads: "text",
     needs: "/\\",
+    bare: true,
     pattern: /\.{2,4};?[/\\]{1,4}(?:\.[/\\])?\.{2,4};?[/\\]/,
   },
   {
@@ -194,8 +197,18 @@ export const rules = [
     places: FIELDS_AND_HEADERS,
     reads: "shell",
     needs: "/\\",
+    bare: true,
     pattern:
-      /[/\\](?:etc|[?*]tc|e[?*]c|et[?*]|e[?*]{1,2}|[?*]{3})[/\\]{1,3}(?:\.[/\\]){0,2}(?:g?shadow|sudoers|master\.passwd|[p?*][a?*][s?*]{1,2}[w?*]{0,2}[d?*]?\b)|[/\\]proc[/\\](?:self|[0-9]{1,7})[/\\](?:environ|cmdline|fd|maps|root|cwd|mem|status)|(?:^|[/\\:]|c:)(?:boot|win)\.ini\b/,
+      /[/\\](?:etc|[?*]tc|e[?*]c|et[?*]|e[?*]{1,2}|[?*]{3})[/\\]{1,3}(?:\.[/\\]){0,2}(?:g?shadow|sudoers|master\.passwd|[p?*][a?*][s?*]{1,2}[w?*]{0,2}[d?*]?\b)|[/\\]proc[/\\](?:self|[0-9]{1,7})[/\\](?:environ|cmdline|fd|maps|root|cwd|mem|status)/,
+  },
+  {
+    id: "windows-file",
+    category: "traversal",
+    score: 5,
+    places: FIELDS_AND_HEADERS,
+    reads: "text",
+    needs: "/\\",
+    pattern: /[/\\](?:boot|win|system)\.ini\b/,
   },
   {
     id: "secret-file",
@@ -204,6 +217,7 @@ export const rules = [
     places: ["query", "cookie"],
     reads: "text",
     needs: "/\\",
+    bare: true,
     pattern:
       /\.ssh[/\\](?:id_|authorized_keys|known_hosts)|\.aws[/\\]credentials|\.(?:git[/\\](?:config|head)|htpasswd|bash_history|pgpass)\b|(?:web|meta)-inf[/\\]|[/\\]system32[/\\]|[/\\]config[/\\]sam\b|wp-config\.php|[/\\]var[/\\]log[/\\]|[/\\]etc[/\\](?:hosts|group|issue|crontab|ssh|nginx|apache2|httpd|mysql|my\.cnf|hostname|fstab)\b/,
   },
@@ -213,7 +227,7 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: "/",
+    needs: "/;",
     pattern:
       /(?:^|[^a-z0-9])(?:php|phar|expect|zlib|compress\.(?:zlib|bzip2)|ogg|rar|zip|glob|ssh2\.[a-z0-9]{1,8}):\/\/|data:\/\/text|data:[a-z/]{0,32};base64,pd9wa/,
   },
@@ -225,7 +239,7 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "sql",
-    needs: " (*+",
+    needs: " (*+)'\"",
     pattern:
       /['")] ?union(?: all| distinct)? ?\(?select\b|union(?: all| distinct|\(all)?[ (]{1,6}select(?: all| distinct)?[ (+\-~]{0,6}(?:[0-9'"@*!$]|null|0x|[\w.$`]{1,40} ?[,(]|[\w.$`]{1,40} from\b|from )/,
   },
@@ -288,9 +302,9 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "(",
+    needs: "(=<>'\"",
     pattern:
-      /\b(?:ascii|ord|hex|unhex|length|len|char_length|lower|substr|substring|mid|left|right|bin|asc|unicode|concat|group_concat) ?\( ?\(?(?:select |substr|mid\(|database ?\(|user ?\(|version ?\(|current_|@@|system_user|schema\(|group_concat|table_name|column_name|password\b|cast ?\(|0x7e|unhex|char\()|\b(?:convert|cast) ?\( ?(?:int ?, ?)?\(? ?(?:select |@@|db_name|user|version|system_user|chr\()|\b(?:and|or|xor|select|when|then|,|\() ?(?:if|iif) ?\( ?(?:[0-9]{1,6} ?[=<>]|ascii|substr|length|now|user|database|\(select)|case when ?\(?(?:[0-9]{1,6} ?[=<>]|['"][^'"]{0,16}['"] ?=|ascii|substr|\(select)/,
+      /\b(?:ascii|ord|hex|unhex|length|len|char_length|lower|substr|substring|mid|left|right|bin|asc|unicode|concat|group_concat) ?\( ?\(?(?:select |substr|mid\(|database ?\(|user ?\(|version ?\(|current_|@@|system_user|schema\(|group_concat|table_name|column_name|password\b|cast ?\(|0x7e|unhex|char\()|\b(?:convert|cast) ?\( ?(?:int ?, ?)?\(? ?(?:select |@@|db_name|user|version|system_user|chr\()|\b(?:and|or|xor|select|when|then|,|\() ?(?:if|iif) ?\( ?(?:[0-9]{1,6} ?[=<>]|ascii|substr|length|now|user|database|\(select)|case when ?\(?(?:[0-9]{1,6} ?[=<>]|['"][^'"]{0,16}['"] ?=|(?:ascii|substr\w{0,6}) ?\(|\(select)/,
   },
   {
     id: "sqli-subselect",
@@ -339,9 +353,10 @@ export const rules = [
     score: 4,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "",
+    needs: " *",
+    bare: true,
     pattern:
-      /information_schema\.|\bpg_(?:catalog\.|tables|shadow|user\b|database\b)|\bsqlite_(?:master|schema)\b|\bmysql\.(?:user|db|innodb_)|@@(?:version|datadir|hostname|servername|basedir)|from (?:msysobjects|sysobjects|syscolumns|all_tables|user_tables|all_tab_columns|v\$version)|\bsys\.(?:databases|tables|objects|columns|schemas|sql_logins)\b/,
+      /information_schema\.|\bpg_(?:catalog\.|tables|shadow|user\b|database\b)|\bsqlite_(?:master|schema)\b|\bmysql\.(?:user|db|innodb_index_stats)\b|@@(?:version|datadir|hostname|servername|basedir)|from (?:msysobjects|sysobjects|syscolumns|all_tables|user_tables|all_tab_columns|v\$version)|\bsys\.(?:databases|tables|objects|columns|schemas|sql_logins)\b/,
   },
 
   // Other query languages.
@@ -373,7 +388,7 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: ")",
+    needs: "()",
     pattern: /^[^()]{0,64}\)\)? ?\( ?(?:[|&!] ?[()]|[a-z]{1,32} ?[=~<>])|\*\( ?[|&] ?\(/,
   },
   {
@@ -401,7 +416,8 @@ export const rules = [
     score: 5,
     places: ["name"],
     reads: "text",
-    needs: "",
+    needs: "[",
+    bare: true,
     pattern: /(?:^|[[.])__proto__(?:$|[\].[])|constructor(?:\]\[|\.|\[)prototype/,
   },
   {
@@ -411,9 +427,9 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: "{<(",
+    needs: "{<(['\"",
     pattern:
-      /(?:\{\{|[$#*@~]\{|<%=?|@\() ?['"]?[0-9]{1,9}['"]? ?[*+-] ?['"]?[0-9]{1,9}|\{\{[^{}]{0,80}(?:__|constructor|\bconfig\b|popen|getruntime|lipsum|cycler\.|joiner\.|\bself\.|request\.application|_self\b|\bsystem\b)|[$#*%]\{[^{}]{0,60}(?:t\(java|getruntime|processbuilder|forname\(|getclass\(\)|applicationscope|@java\.|#_memberaccess|\.exec\()|<%=? ?[^%]{0,40}(?:system|`|exec\b|file\.(?:open|read)|io\.popen|require|process\.)|freemarker\.template\.utility|\{php\}|#set ?\( ?\$|\{% ?(?:debug|import os)|__(?:subclasses|globals|builtins|mro)__|\{\{<%\[%/,
+      /(?:\{\{|[$#*@~]\{|<%=?|@\() ?['"]?[0-9]{1,9}['"]? ?[*+-] ?['"]?[0-9]{1,9}|\{\{[^{}]{0,80}(?:__|constructor|\bconfig\b|popen|getruntime|lipsum|cycler\.|joiner\.|\bself\.|request\.application|_self\b|\bsystem\b)|[$#*%]\{[^{}]{0,60}(?:t\(java|getruntime|processbuilder|forname\(|getclass\(\)|applicationscope|@java\.|#_memberaccess|\.exec\()|<%=? ?[^%]{0,40}(?:system|`|exec\b|file\.(?:open|read)|io\.popen|require|process\.)|freemarker\.template\.utility\.\w{1,20}["']|\{php\}|#set ?\( ?\$|\{% ?(?:debug|import os)|__(?:subclasses|globals|builtins|mro)__ ?[[(]|\{\{<%\[%/,
   },
   {
     id: "ssrf-metadata",
@@ -421,7 +437,8 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: "",
+    needs: "/[",
+    bare: true,
     pattern:
       /169\.254\.169\.254|169\.254\.170\.2\b|metadata\.google\.internal|metadata\.azure\.|100\.100\.100\.200|fd00:ec2::254|::ffff:a9fe:a9fe|\/\/(?:2852039166|0xa9fea9fe|0xa9\.0xfe|0251\.0376|025177524776|169\.16689662|169\.254\.43518)/,
   },
@@ -433,7 +450,7 @@ export const rules = [
     reads: "text",
     needs: "/",
     pattern:
-      /(?:^|[^a-z0-9])(?:gopher|dict|tftp|netdoc|ldapi?s?):\/\/(?:127\.|localhost|\[|0\.0|10\.|172\.|192\.168|[a-z0-9.-]{1,64}:[0-9]{1,5}\/_)|(?:^|[^a-z0-9])jar:(?:https?|file):|^(?:gopher|dict|netdoc):\/|^file:\/{1,3}/,
+      /(?:^|[^a-z0-9])(?:gopher|dict|tftp|netdoc|ldapi?s?):\/\/(?:127\.|localhost|\[|0\.0|10\.|172\.|192\.168|[a-z0-9.-]{1,64}:[0-9]{1,5}\/_)|(?:^|[^a-z0-9])jar:(?:https?|file):\/|^(?:gopher|dict|netdoc):\/|^file:\/{1,3}/,
   },
 
   // Script in a page: read with entities and JavaScript's escapes decoded.
@@ -463,9 +480,9 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "html",
-    needs: "(/=;",
+    needs: "(/=;'\"%[{`<",
     pattern:
-      /(?:^|["'=(>[,; ])[ `]?j ?a ?v ?a ?s ?c ?r ?i ?p ?t ?:[^ "'<>]{0,64}(?:[(`=[{;]|\/\/|\/\*|%[0-9a-f])|["'=] ?(?:j ?a ?v ?a|v ?b) ?s ?c ?r ?i ?p ?t ?:|(?:^|["'=( ])(?:vbscript|livescript):[a-z]{1,32}[ (]|data:(?:text\/html|application\/xhtml|text\/javascript|application\/javascript)[;,]|data:image\/svg\+xml[^,]{0,32},[^<]{0,8}<(?:svg|x)[^>]{0,200} on|\bsrcdoc ?=|<base [^>]{0,64}href ?=|<style[^>]{0,64}>[^<]{0,64}@import|-moz-binding ?:|style ?=[^>]{0,100}expression ?\(/,
+      /(?:^|["'=(>[,; ])[ `]?j ?a ?v ?a ?s ?c ?r ?i ?p ?t ?:[^ "'<>]{0,64}(?:[(`=[{;]|\/\/|\/\*|%[0-9a-f])|["'=] ?(?:j ?a ?v ?a|v ?b) ?s ?c ?r ?i ?p ?t ?:|(?:^|["'=( ])(?:vbscript|livescript):[a-z]{1,32} ?\(|data:(?:text\/html|application\/xhtml|text\/javascript|application\/javascript)[;,]|data:image\/svg\+xml[^,]{0,32},[^<]{0,8}<(?:svg|x)[^>]{0,200} on|\bsrcdoc ?=|<base [^>]{0,64}href ?=|<style[^>]{0,64}>[^<]{0,64}@import|-moz-binding ?: ?url ?\(|style ?=[^>]{0,100}expression ?\(/,
   },
   {
     // Markup as such: rich text in a body, but nothing for a query.
@@ -484,7 +501,7 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "html",
-    needs: "(`=[",
+    needs: "(`=[+;)}]'\"",
     pattern:
       /=(?:alert|prompt|confirm)[,;]|\((?:alert|prompt|confirm)\)|\b(?:top|self|window|parent|globalthis)\[ ?['"/0-9]|\b(?:alert|confirm|prompt)(?:\?\.)?[(`] ?(?:[0-9]|['"/]|document|window|location|origin|string|this|self|top|xss)|['"`;)}\]] ?[-+*/;,|&^]{1,3} ?(?:alert|confirm|prompt|eval|function|settimeout|setinterval|fetch|top|self|window|parent|globalthis)[(`[.]|\bdocument ?\. ?(?:location|domain|cookie|write|writeln|body)(?:\.[a-z]{1,16})? ?[=(]|\+ ?document\.|(?:^|[ '";])(?:window\.|self\.|top\.)?location(?:\.href)? ?= ?['"`]|\[ ?['"`](?:alert|eval|cookie|constructor|document|location)['"`] ?\]|string\.fromcharcode ?\(|\beval ?\( ?(?:atob|unescape|string|name|location|['"`])|\.constructor ?\( ?['"`]|\b(?:inner|outer)html ?=/,
   },
@@ -537,7 +554,7 @@ export const rules = [
     score: 5,
     places: ["path", "query", "cookie", "body", "header", "agent"],
     reads: "shell",
-    needs: "/({|%>&",
+    needs: "/({|%<>&",
     pattern:
       /\/dev\/(?:tcp|udp)\/[\w.]|\/bin\/(?:ba|da|z|k|c|tc)?sh(?: -[ci]\b| ?[<>|&;])|\b(?:ba|da|z|k)?sh -i ?[<>&]|\bncat? -[a-z]{0,6}e ?\/|cmd(?:\.exe)? ?\/[ck] ?\w|powershell(?:\.exe)? -(?:nop|noprofile|c|command|w|ep|exec) [^(){}]{0,80}[({]|invoke-(?:expression|webrequest|mimikatz) ?[(]|\.downloadstring ?\(|-urlcache [^/]{0,40}\/|base64 (?:-d|--decode) ?\| ?\w{0,4}sh|(?:curl|wget) (?:-\w{1,6} )?[\w./:~?=&%-]{4,80} ?\| ?(?:sudo )?(?:ba|da|z)?sh\b|__import__ ?\( ?(?:os|subprocess|pty|socket)|%[a-z] in ?\([^)%]{1,80}\) ?do\b|pty\.spawn ?\(|\{(?:cat|ls|curl|wget|nc|ping|id|rm|echo|bash|sh),[^{}]{1,64}\}/,
   },
@@ -548,6 +565,7 @@ export const rules = [
     places: ["path", "query", "cookie", "body", "header", "agent"],
     reads: "text",
     needs: "<{=[",
+    bare: true,
     pattern:
       /<\?(?:php|=)?[^?]{0,100}(?:system|eval|exec|passthru|assert|base64_decode|phpinfo|file_put_contents|\$_(?:get|post|request|cookie|server|files))|\bo:[0-9]{1,4}:"[\w\\]{1,64}":[0-9]{1,4}:\{|\$\{ ?@?(?:print|phpinfo|sleep|system|exec|eval|passthru|md5)[a-z_]{0,10} ?\(|auto_prepend_file|allow_url_include|\$_(?:get|post|request|cookie|server|files|session)\[/,
   },
@@ -567,9 +585,10 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "text",
-    needs: "",
+    needs: "(){%#[!'\"",
+    bare: true,
     pattern:
-      /java\.lang\.(?:runtime|processbuilder)(?:@|\)|\(|,|\.getruntime|["'])|getruntime ?\( ?\) ?\. ?exec|#_memberaccess|@java\.lang|@ognl\.|class\.(?:module\.)?classloader|class\[['"]?(?:module|classloader)|\.functors\.invoker|%\{\( ?#|\bro0abx[a-z0-9]|javax\.script\.scriptengine|com\.sun\.rowset|spring\.cloud\.function\.routing/,
+      /java\.lang\.(?:runtime|processbuilder)(?:\)|\(|\.getruntime ?\(|["'])|getruntime ?\( ?\) ?\. ?exec|#_memberaccess|@java\.lang|@ognl\.|class\.(?:module\.)?classloader\b|class\[['"]?(?:module|classloader)|%\{\( ?#|!!javax\.script\./,
   },
   {
     // With the nested lookups that spell "jndi" letter by letter: ${${::-j}ndi:...}, ${${lower:j}ndi:...}.
@@ -595,11 +614,11 @@ export const rules = [
 ] as const satisfies readonly Rule[];
 
 /**
- * What a value of plain characters (PLAIN in filter.ts) must hold to match any rule. Most values on the wire are plain and short,
- * and this is all that they cost.
+ * What a value must hold to match a rule that is `bare` when it has no character that a rule needs. Most values on the wire are so
+ * plain, and all that they cost is this one pattern.
  */
 export const BARE_WORDS =
-  /169\.254\.|100\.100\.100|(?:google|azure)\.|__proto__|\.prototype|classloader|@java|_schema\.|@@|pg_|sqlite_|mysql\.|sys\./i;
+  /[._@:/\\-](?:\.;?[/\\]|etc[/\\]|254\.|100\.100|google\.|azure\.|a9fe|ec2:|_proto__|prototype|classloader|@|java|ognl|schema|catalog\.|tables|shadow|database|master|user|db\b|innodb|object|column|sql_log|config\.php|htpasswd|bash_history|pgpass|prepend_file|url_include)/i;
 
 export type RuleId = (typeof rules)[number]["id"] | (typeof checks)[number]["id"];
 

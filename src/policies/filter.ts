@@ -42,7 +42,7 @@ export interface FilterBody {
    * Default: 65536.
    */
   readonly inspect?: number;
-  /** What becomes of a longer body: its rest passes unseen, or 413 `body-too-large`. Default: `pass`. */
+  /** What becomes of a longer one: its rest passes unseen, or 413 `body-too-large`. Default: `pass`. */
   readonly tooLarge?: "pass" | "refuse";
   /** Media types to look at, such as `application/json`. Default: JSON, forms, XML, GraphQL, text, and bodies without a type. */
   readonly types?: readonly string[];
@@ -58,22 +58,22 @@ const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const TARGET = /^(?:path|query|header|cookie|body|(?:query|header|cookie|body):.+)$/;
 
 export const schema = () => {
-  const bytes = z.int().min(1);
+  const count = z.int().min(1);
   return z.strictObject({
     mode: z.enum(["enforce", "report", "off"]).optional(),
-    threshold: z.int().min(1).optional(),
+    threshold: count.optional(),
     methods: z
       .array(z.string().regex(/^[A-Z]+$/, "is no method in upper case"))
       .min(1)
       .optional(),
-    maxHeaders: bytes.optional(),
-    maxHeaderBytes: bytes.optional(),
-    maxQueryBytes: bytes.optional(),
+    maxHeaders: count.optional(),
+    maxHeaderBytes: count.optional(),
+    maxQueryBytes: count.optional(),
     body: z
       .union([
         z.literal(false),
         z.strictObject({
-          inspect: bytes.max(1 << 20).optional(),
+          inspect: count.max(1 << 20).optional(),
           tooLarge: z.enum(["pass", "refuse"]).optional(),
           types: z
             .array(z.string().regex(/^[a-z0-9.+-]+\/[a-z0-9.+-]+$/, "is no media type in lower case"))
@@ -128,17 +128,19 @@ export function compile(options: FilterOptions, context: CompileContext): Filter
     } else if (!places.some((place) => PARTS[place].includes(target.split(":", 1)[0] as Part))) {
       context.problem(`the rule ${rule} does not look at "${target}"`, "take the exclusion, or its target, out");
     } else if (exclude[rule] !== true) {
-      exclude[rule] = [...(exclude[rule] ?? []), target.startsWith("header:") ? target.toLowerCase() : target].sort();
+      const normal = target.startsWith("header:") ? target.toLowerCase() : target;
+      exclude[rule] = [...new Set(exclude[rule]).add(normal)].sort();
     }
   }
   const { body } = options;
+  const types = body ? body.types?.toSorted() : undefined;
   return {
     threshold: options.threshold ?? 5,
-    methods: options.methods ?? METHODS,
+    methods: [...(options.methods ?? METHODS)].sort(),
     maxHeaders: options.maxHeaders ?? 100,
     maxHeaderBytes: options.maxHeaderBytes ?? 8192,
     maxQueryBytes: options.maxQueryBytes ?? 8192,
-    body: body === false ? false : { inspect: 65536, tooLarge: "pass", ...body },
+    body: body === false ? false : { inspect: 65536, tooLarge: "pass", ...body, ...(types && { types }) },
     exclude,
   };
 }
@@ -152,9 +154,10 @@ export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
     lookAtHead(findings, request, exchange.path, exchange.search, config);
     let tooLarge = false;
     if (config.body && request.body && findings.score < config.threshold) {
-      const format = bodyFormat(findings, request.headers, config.body.types);
+      const { inspect, types } = config.body;
+      const format = bodyFormat(findings, request.headers, types);
       if (format && findings.score < config.threshold) {
-        const held = await hold(request.body, config.body.inspect, request.headers.get("content-length"));
+        const held = await hold(request.body, inspect, request.headers.get("content-length"));
         exchange.body = held.body;
         tooLarge = held.more && config.body.tooLarge === "refuse";
         if (!tooLarge) lookAtBody(findings, lenientUtf8.decode(held.head), format);
@@ -178,47 +181,59 @@ export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
 interface ArmedRule extends Rule {
   readonly id: RuleId;
   readonly marks: number;
-  readonly except: readonly string[];
+}
+
+/** The rules for one place, and the marks that any of them needs. */
+interface RuleSet {
+  readonly rules: readonly ArmedRule[];
+  readonly marks: number;
 }
 
 interface Engine {
-  readonly armed: Readonly<Record<Place, readonly ArmedRule[]>>;
+  readonly places: Readonly<Record<Place, RuleSet>>;
   readonly exclude: FilterConfig["exclude"];
 }
 
 function arm(exclude: FilterConfig["exclude"]): Engine {
-  const kept = rules
+  const armed: ArmedRule[] = rules
     .filter(({ id }) => exclude[id] !== true)
-    .map((rule) => {
-      const except = exclude[rule.id];
-      return { ...rule, marks: marksOf(rule.needs + ADDED[rule.reads]), except: except === true ? [] : (except ?? []) };
-    });
-  const armed = {} as Record<Place, readonly ArmedRule[]>;
+    .map((rule) => ({ ...rule, marks: rule.needs === "" ? ANY : marksOf(rule.needs + ADDED[rule.reads]) }));
+  const places = {} as Record<Place, RuleSet>;
   for (const place of Object.keys(PARTS) as Place[]) {
-    armed[place] = kept.filter(({ places }) => (places as readonly Place[]).includes(place));
+    const those = armed.filter((rule) => rule.places.includes(place));
+    places[place] = { rules: those, marks: those.reduce((all, { marks }) => all | marks, 0) };
   }
-  return { armed, exclude };
+  return { places, exclude };
 }
 
 // One bit per character that a rule may need. Found by one pass over a value, they say which rules can match at all; most values
 // on the wire hold none. Measured for a User-Agent: 0.1 µs, as much as one pattern.
-const MARKED = "'\"<>=|&;(){}[]$`/\\*#%!+^?";
+const MARKED = [...new Set(rules.flatMap(({ needs }) => [...needs]))]
+  .filter((character) => character !== " " && character !== "\0")
+  .join("");
 const BLANK = 1 << MARKED.length;
 const CONTROL = BLANK << 1;
+const ANY = CONTROL << 1;
 const MARKS = Int32Array.from({ length: 128 }, (_, code) => {
   const character = String.fromCharCode(code);
   const at = MARKED.indexOf(character);
   return (
     (at === -1 ? 0 : 1 << at) |
     (/\s/.test(character) ? BLANK : 0) |
-    ((code < 0x20 && code !== 9) || code === 127 ? CONTROL : 0)
+    ((code < 0x20 && character !== "\t") || code === 0x7f ? CONTROL : 0)
   );
 });
 // Characters from which a reading makes some that a rule may need.
 const ADDED: Readonly<Record<Reading, string>> = { text: "", sql: "", html: "&\\", shell: "" };
-// What is ordinary in a place is no mark there, unless something else is: slashes in a normal path, which leads nowhere else, and
-// the comment of a User-Agent.
-const ORDINARY: Partial<Record<Place, number>> = { path: marksOf("/"), agent: marksOf("(/; )+") };
+// What is ordinary in a place is no mark there, unless something else is: slashes in a normal path, which leads nowhere else; a
+// User-Agent's comments; the punctuation of URLs and lists in other headers.
+const ORDINARY: Partial<Record<Place, number>> = {
+  path: marksOf("/"),
+  agent: marksOf("(/; )+"),
+  header: marksOf("/?=&#;, +*"),
+};
+const ORDINARY_QUERY = marksOf("=&");
+const ORDINARY_COOKIES = marksOf("=; ");
 
 function marksOf(text: string): number {
   let marks = 0;
@@ -230,8 +245,11 @@ function marksOf(text: string): number {
   return marks;
 }
 
-// Names that can be told in the record. Others might be values, as in `?a.person@example.com`.
-const TELLABLE = /^[A-Za-z_$[][\w.$[\]-]{0,39}$/;
+/** Whether no part of `text` can match a rule, given which marks are its own punctuation. */
+const isPlain = (text: string, ordinary: number) => (marksOf(text) & ~ordinary) === 0 && !BARE_WORDS.test(text);
+
+// Names that the record may tell: the API's own vocabulary. Others might be values, as in `?a.person@example.com`.
+const TELLABLE = /^(?!.*[0-9]{3})[A-Za-z_$[][\w.$[\]-]{0,31}$/;
 
 /** What one request has shown so far, each rule once. */
 class Findings {
@@ -247,39 +265,39 @@ class Findings {
     return this.score === 0 ? undefined : { score: this.score, rules: this.#rules };
   }
 
-  check(id: (typeof checks)[number]["id"], target: string): void {
-    const except = this.#engine.exclude[id];
-    const { score } = checks.find((check) => check.id === id) as (typeof checks)[number];
-    if (except !== true && !except?.includes(target)) this.#add(id, score, target);
+  /** Counts a rule that the caller has decided. */
+  check(id: (typeof checks)[number]["id"], part: Part | "method", name = ""): void {
+    this.#add(checks.find((check) => check.id === id) as (typeof checks)[number], part, name);
   }
 
   /** Holds `value`, which the variable `name` of `part` has, against the rules for `place`. */
   look(place: Place, part: Part, name: string, value: string, ordinary = ORDINARY[place] ?? 0): void {
+    const set = this.#engine.places[place];
     let marks = marksOf(value);
-    if ((marks & ~ordinary) === 0) marks = 0;
-    // A path or a User-Agent of plain characters may yet tell a scanner.
-    const bare = place === "path" || place === "agent" || BARE_WORDS.test(value);
-    if (marks === 0 && !bare) return;
+    marks = ((marks & ~ordinary) === 0 ? 0 : marks) | ANY;
+    const bare = BARE_WORDS.test(value);
+    if ((marks & set.marks) === 0 && !bare) return;
     const read: Partial<Record<Reading, string>> = {};
-    for (const rule of this.#engine.armed[place]) {
-      if (rule.marks === 0 ? !bare : (rule.marks & marks) === 0) continue;
+    for (const rule of set.rules) {
+      if ((rule.marks & marks) === 0 && !(bare && rule.bare)) continue;
       const text = (read[rule.reads] ??= readings[rule.reads](value));
-      if (!rule.pattern.test(text) || this.#rules.some(({ id }) => id === rule.id)) continue;
-      if (rule.except.includes(part) || rule.except.includes(`${part}:${name}`)) continue;
-      this.#add(rule.id, rule.score, TELLABLE.test(name) ? `${part}:${name}` : part);
+      if (rule.pattern.test(text)) this.#add(rule, part, name);
     }
   }
 
   /** The same for a value that may hold percent escapes for whoever reads it next. */
-  lookTwice(place: Place, part: Part, name: string, value: string): void {
-    this.look(place, part, name, value, 0);
+  lookTwice(place: Place, part: Part, name: string, value: string, ordinary = ORDINARY[place] ?? 0): void {
+    this.look(place, part, name, value, ordinary);
     const decoded = percentDecoded(value);
-    if (decoded !== value) this.look(place, part, name, decoded, 0);
+    if (decoded !== value) this.look(place, part, name, decoded, ordinary);
   }
 
-  #add(id: RuleId, score: number, target: string): void {
-    this.#rules.push({ id, target });
-    this.score += score;
+  #add(rule: { readonly id: RuleId; readonly score: number }, part: Part | "method", name: string): void {
+    const except = this.#engine.exclude[rule.id];
+    if (except === true || except?.includes(part) || except?.includes(`${part}:${name}`)) return;
+    if (this.#rules.some(({ id }) => id === rule.id)) return;
+    this.#rules.push({ id: rule.id, target: TELLABLE.test(name) ? `${part}:${name}` : part });
+    this.score += rule.score;
   }
 }
 
@@ -288,25 +306,29 @@ const lenientUtf8 = new TextDecoder();
 /** Percent escapes decoded as the most lenient origin would: IIS's %uXXXX, overlong UTF-8, broken escapes left alone. */
 function percentDecoded(text: string): string {
   if (!text.includes("%")) return text;
-  // Not decodeURIComponent: an exception for each of a form's fields would cost 70 ms for 64 KB.
-  return text
+  // Only where it cannot fail: an exception for each field of a form would cost 70 ms for 64 KB.
+  if (!/%(?![0-7][0-9a-f])/i.test(text)) return decodeURIComponent(text);
+  return (/%(?:u|c[01])/i.test(text) ? oddEscapesDecoded(text) : text).replace(/(?:%[0-9a-f]{2})+/gi, (run) => {
+    const bytes = new Uint8Array(run.length / 3);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(run.slice(3 * i + 1, 3 * i + 3), 16);
+    return lenientUtf8.decode(bytes);
+  });
+}
+
+const oddEscapesDecoded = (text: string) =>
+  text
     .replace(/%u([0-9a-f]{4})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
     .replace(/%c([01])%([89ab][0-9a-f])/gi, (_, high: string, low: string) =>
       String.fromCharCode((Number(high) << 6) | (Number.parseInt(low, 16) & 0x3f)),
-    )
-    .replace(/(?:%[0-9a-f]{2})+/gi, (run) => {
-      const bytes = Uint8Array.from(run.slice(1).split("%"), (digits) => Number.parseInt(digits, 16));
-      return bytes.length === 1 && bytes[0] < 128 ? String.fromCharCode(bytes[0]) : lenientUtf8.decode(bytes);
-    });
-}
+    );
 
 function lookAtHead(findings: Findings, request: Request, path: string, search: string, config: FilterConfig): void {
   if (!config.methods.includes(request.method)) findings.check("method", "method");
   if (search.length - 1 > config.maxQueryBytes) findings.check("query-size", "query");
-  else if (search.length > 1) lookAtParameters(findings, "query", search.slice(1));
+  else lookAtQuery(findings, search.slice(1));
   if (path.includes("%")) {
     findings.look("encoded", "path", "", path);
-    findings.lookTwice("path", "path", "", percentDecoded(path));
+    findings.lookTwice("path", "path", "", percentDecoded(path), 0);
   } else {
     findings.look("path", "path", "", path);
   }
@@ -329,7 +351,7 @@ function lookAtHeaders(findings: Findings, headers: Headers, config: FilterConfi
   let lengths = 0;
   for (const [name, value] of headers) {
     count++;
-    if (value.length > config.maxHeaderBytes) findings.check("header-size", `header:${name}`);
+    if (value.length > config.maxHeaderBytes) findings.check("header-size", "header", name);
     if (name === "content-length" || name === "transfer-encoding") lengths++;
     if (name === "cookie") {
       lookAtCookies(findings, value);
@@ -344,6 +366,7 @@ function lookAtHeaders(findings: Findings, headers: Headers, config: FilterConfi
 }
 
 function lookAtCookies(findings: Findings, header: string): void {
+  if (isPlain(header, ORDINARY_COOKIES)) return;
   for (const cookie of header.split(";")) {
     const at = cookie.indexOf("=");
     findings.lookTwice(
@@ -353,6 +376,10 @@ function lookAtCookies(findings: Findings, header: string): void {
       percentDecoded(cookie.slice(at + 1)),
     );
   }
+}
+
+function lookAtQuery(findings: Findings, query: string): void {
+  if (!isPlain(query, ORDINARY_QUERY)) lookAtParameters(findings, "query", query);
 }
 
 /** `a=1&b=2`, as in a query or a form. */
@@ -376,21 +403,19 @@ type BodyFormat =
 const ASCII_LIKE =
   /^(?:utf-?8|us-ascii|ascii|latin1|iso-8859-[0-9]{1,2}|windows-[0-9]{3,4}|koi8-[ru]|gb[0-9k]{2,5}|big5|euc-[a-z]{2})$/;
 
+const FORMATS: readonly (readonly [type: RegExp, kind: BodyFormat["kind"]])[] = [
+  [/json/, "json"],
+  [/^application\/x-www-form-urlencoded$/, "form"],
+  [/^multipart\/form-data$/, "multipart"],
+  [/[/+]xml\b/, "xml"],
+  [/^text\/|graphql|javascript|yaml/, "text"],
+];
+
 /** How to read the body, or undefined where it is not to be looked at. A body without a type might be anything, so it is text. */
 function bodyFormat(findings: Findings, headers: Headers, types?: readonly string[]): BodyFormat | undefined {
   const contentType = headers.get("content-type") ?? "text/plain";
   const type = (contentType.split(";", 1)[0] as string).trim().toLowerCase();
-  const kind = /\bjson\b/.test(type)
-    ? "json"
-    : type === "application/x-www-form-urlencoded"
-      ? "form"
-      : /\bxml\b/.test(type)
-        ? "xml"
-        : type === "multipart/form-data"
-          ? "multipart"
-          : /^text\/|graphql|javascript|yaml/.test(type)
-            ? "text"
-            : undefined;
+  const kind = FORMATS.find(([known]) => known.test(type))?.[1];
   if (types ? !types.includes(type) : !kind) return undefined;
   const encoding = headers.get("content-encoding");
   if (encoding && encoding.toLowerCase() !== "identity") {
@@ -405,13 +430,16 @@ function bodyFormat(findings: Findings, headers: Headers, types?: readonly strin
 }
 
 function lookAtBody(findings: Findings, text: string, format: BodyFormat): void {
-  if (format.kind === "form") lookAtParameters(findings, "body", text);
-  else if (format.kind === "multipart") lookAtMultipart(findings, text, format.boundary);
-  else if (format.kind === "json" && /^\s*[[{"\d.tfn-]/.test(text)) lookAtJson(findings, text);
-  else {
+  if (format.kind === "form") {
+    lookAtParameters(findings, "body", text);
+  } else if (format.kind === "multipart") {
+    lookAtMultipart(findings, text, format.boundary);
+  } else if (format.kind === "json" && /^\s*[[{"\d.tfn-]/.test(text)) {
+    lookAtJson(findings, text);
+  } else {
     findings.lookTwice("body", "body", "", text);
-    if (format.kind === "xml")
-      for (const piece of text.split(/[<>]/)) findings.lookTwice("body", "body", "", unescapeMarkup(piece));
+    if (format.kind !== "xml") return;
+    for (const piece of text.split(/[<>]/)) findings.lookTwice("body", "body", "", unescapeMarkup(piece));
   }
 }
 

@@ -48,9 +48,9 @@ export type RateLimitOptions = Deciding &
      * tokens per `window` flow in evenly, in steps of 100 ms or more, up to `burst`. Default: `slidingWindow`.
      */
     readonly algorithm?: "fixedWindow" | "slidingWindow" | "tokenBucket";
-    /** What one request takes. Default: 1. */
+    /** What one request takes of the limit. Default: 1. */
     readonly cost?: number;
-    /** In headers and keys. Default: `default`, and for several windows `1m`, `1h`, … */
+    /** In headers and keys; limits on one route need different ones. Default: `default`, and for several windows `1m`, `1h`, … */
     readonly name?: string;
     /**
      * A bucket of that name for all routes that use it, in place of one bucket per route. Policies share it when their windows,
@@ -63,9 +63,9 @@ export type RateLimitOptions = Deciding &
      * neither takes the API down nor leaves it open to one busy caller, who mostly meets the same few isolates.
      */
     readonly onStoreFailure?: "open" | "closed" | "local";
-    /** For one call of the store, after which it counts as failed. Default: `250ms`. */
+    /** For one call of the store, after which it counts as failed. A far one takes longer to connect to. Default: `500ms`. */
     readonly timeout?: Duration;
-    /** Whether answers carry `RateLimit` and `RateLimit-Policy`. Default: true. */
+    /** Whether answers carry `RateLimit` and `RateLimit-Policy`; in report mode they never do. Default: true. */
     readonly headers?: boolean;
   };
 
@@ -133,7 +133,7 @@ export interface RateLimitConfig {
 }
 
 export function compile(options: RateLimitOptions, context: CompileContext): RateLimitConfig {
-  const { algorithm = "slidingWindow", cost = 1, shared, burst, consumers = [], timeout = "250ms" } = options;
+  const { algorithm = "slidingWindow", cost = 1, shared, burst, consumers = [], timeout = "500ms" } = options;
   const windows: readonly LimitWindow[] =
     options.windows ??
     (options.limit !== undefined && options.window !== undefined
@@ -214,7 +214,7 @@ export function compile(options: RateLimitOptions, context: CompileContext): Rat
     limits,
     consumers: Object.fromEntries([...named].sort(([a], [b]) => (a < b ? -1 : 1))),
     onStoreFailure: options.onStoreFailure ?? "local",
-    timeout: patience || 250,
+    timeout: patience || 500,
     headers: options.headers ?? true,
   };
 }
@@ -393,11 +393,12 @@ const claimText = (claims: Readonly<Record<string, unknown>> | undefined, path: 
   return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
 };
 
-/** No character that Redis or the library takes for a pattern, and none that parts a key's parts; `~` is for hashes alone. */
-const PLAIN = /^[\w.:/@|%+-]{1,64}$/;
-
+/** Names of the operator's, without characters that Redis takes for a pattern or that part the parts of a key. */
 const plain = (name: string): string =>
-  PLAIN.test(name) ? name : name.replace(/[^\w.:/@|+-]/g, (character) => `%${character.charCodeAt(0).toString(16)}`);
+  name.replace(/[^\w.:/@|+-]/g, (character) => `%${character.charCodeAt(0).toString(16)}`);
+
+/** What callers sent stays readable where it has no such character either and is short; `~` is for hashes alone. */
+const PLAIN = /^[\w.:/@|+-]{1,64}$/;
 
 const readable = (kind: string, value: string): string | Promise<string> =>
   PLAIN.test(value) ? `${kind}=${value}` : hashed(kind, value);

@@ -203,7 +203,7 @@ describe("a request through the front", () => {
     );
     const upload = `POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000000\r\n\r\n${"x".repeat(5_000_000)}`;
     const answers = await exchange(`${upload}GET / HTTP/1.1\r\nhost: x\r\n\r\n`, "next");
-    expect(answers.match(/^HTTP\/1\.1 \d+/gm)).toEqual(["HTTP/1.1 413", "HTTP/1.1 200"]);
+    expect(answers.match(/HTTP\/1\.1 \d+/g)).toEqual(["HTTP/1.1 413", "HTTP/1.1 200"]);
   });
 
   it("is given up when the client goes away", async () => {

@@ -1,6 +1,6 @@
 /**
- * The stand in a process of its own, told about by messages: what a test runner does to `import()` would take the line numbers from
- * the routes' problems, and its own work would be in the time that a reload takes.
+ * The stand in a process of its own, as `npm start` runs it, told about by messages: in the test runner's process, the runner's own
+ * work on each imported module would be in the time that a reload takes.
  */
 import { startStand } from "../../src/dev/stand.ts";
 

@@ -235,7 +235,7 @@ describe("starting", () => {
     await writeFile(broken, `import { api } from "portcullis";\nexport default api("x", {}, "none");\n`);
     await expect(
       startStand({ routes: broken, port: 0, out: join(folder, "out-broken"), log: () => {} }),
-    ).rejects.toThrow('api "x"');
+    ).rejects.toThrow("broken.ts:2");
   });
 });
 

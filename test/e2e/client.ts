@@ -1,5 +1,12 @@
 /** Clients of the gateway: a well-behaved one, and one that writes whatever bytes it likes. */
-import { Agent, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, request } from "node:http";
+import {
+  Agent,
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  request,
+} from "node:http";
 import { connect } from "node:net";
 import type { Echo } from "./origin.ts";
 
@@ -45,7 +52,9 @@ export function open(
     timeout: PATIENCE_MS,
   });
   sent.on("timeout", () => sent.destroy(new Error(`no answer to ${method} ${path} in ${PATIENCE_MS} ms`)));
-  const response = new Promise<IncomingMessage>((resolve, reject) => sent.once("response", resolve).once("error", reject));
+  const response = new Promise<IncomingMessage>((resolve, reject) =>
+    sent.once("response", resolve).once("error", reject),
+  );
   return { sent, response };
 }
 
@@ -113,7 +122,9 @@ function parse(came: string, closed: boolean): RawAnswer | undefined {
   const rest = came.slice(end + 4);
   const length = headers["content-length"];
   if (length !== undefined) {
-    return closed || rest.length >= Number(length) ? { status, headers, body: rest.slice(0, Number(length)) } : undefined;
+    return closed || rest.length >= Number(length)
+      ? { status, headers, body: rest.slice(0, Number(length)) }
+      : undefined;
   }
   if (headers["transfer-encoding"] === "chunked") {
     const whole = rest.endsWith("0\r\n\r\n");

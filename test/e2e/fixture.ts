@@ -90,10 +90,18 @@ export class Fixture {
   readonly origins: Readonly<Record<"eu/orders" | "eu/orders-next" | "us/orders" | "us/orders-next", Origin>>;
   redis: RunningRedis;
   readonly #parts: Parts;
+  readonly #others: Gateway[] = [];
 
   private constructor(gateway: Gateway, parts: Parts) {
     this.gateway = gateway;
-    ({ issuer: this.issuer, eu: this.eu, us: this.us, origin: this.origin, origins: this.origins, redis: this.redis } = parts);
+    ({
+      issuer: this.issuer,
+      eu: this.eu,
+      us: this.us,
+      origin: this.origin,
+      origins: this.origins,
+      redis: this.redis,
+    } = parts);
     this.#parts = parts;
   }
 
@@ -103,8 +111,10 @@ export class Fixture {
   }
 
   /** Another gateway in front of the same parts, for what a whole gateway decides. The caller closes it. */
-  another(routes: string): Promise<Gateway> {
-    return this.#parts.gateway(routes);
+  async another(routes: string): Promise<Gateway> {
+    const gateway = await this.#parts.gateway(routes);
+    this.#others.push(gateway);
+    return gateway;
   }
 
   ask(path: string, asking?: Asking): Promise<Answer> {
@@ -119,11 +129,23 @@ export class Fixture {
     return write(this.gateway.port, bytes);
   }
 
-  /** The secrets that the log shows: there must be none. */
+  /** The secrets that the logs of all gateways show: there must be none. */
   leaked(): string[] {
-    const log = this.gateway.log();
+    const log = [this.gateway, ...this.#others].map((gateway) => gateway.log()).join("");
     const signatures = this.issuer.minted.map((token) => token.slice(token.lastIndexOf(".") + 1));
-    return [...Object.values(secrets), this.#parts.assertionKey, ...signatures].filter((secret) => log.includes(secret));
+    return [...Object.values(secrets), this.#parts.assertionKey, ...signatures].filter((secret) =>
+      log.includes(secret),
+    );
+  }
+
+  /** Asks Redis over the bridge, as the gateway does. */
+  async redisCommand(command: readonly (string | number)[]): Promise<unknown> {
+    const response = await fetch(this.#parts.bridge.url, {
+      method: "POST",
+      headers: { authorization: `Bearer ${secrets.store}` },
+      body: JSON.stringify(command),
+    });
+    return response.json();
   }
 
   async killRedis(): Promise<void> {
@@ -180,6 +202,7 @@ async function startParts(texts: Readonly<Record<string, string>>) {
     origin,
     origins: { "eu/orders": euOrders, "eu/orders-next": euNext, "us/orders": usOrders, "us/orders-next": usNext },
     redis,
+    bridge,
     assertionKey: assertionKey.d as string,
     gateway: (routes: string) =>
       Gateway.start({ routes: PREAMBLE + routes, texts: environment, services: { US_CLUSTER: us.port } }),

@@ -1,13 +1,16 @@
 /** The gateway as it is deployed: a routes module through the build, and worker.js in workerd. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import workerd from "workerd";
 import { compileRoutes } from "../../src/build/compile.ts";
 import { emit } from "../../src/build/emit.ts";
 import type { DecisionRecord } from "../../src/policies/contract.ts";
 import type { Answer, RawAnswer } from "./client.ts";
 import { type Running, run, until } from "./process.ts";
+
+// The package has no types; its default export is the path of the binary.
+const { default: workerd } = createRequire(import.meta.url)("workerd") as { default: string };
 
 export interface GatewayParts {
   /** The text of the routes module. */

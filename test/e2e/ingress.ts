@@ -48,6 +48,15 @@ export class Ingress {
     this.#nginx = undefined;
   }
 
+  /** Leaves it listening, and deaf and dumb. */
+  freeze(): void {
+    if (this.#nginx) process.kill(this.#nginx.pid, "SIGSTOP");
+  }
+
+  thaw(): void {
+    if (this.#nginx) process.kill(this.#nginx.pid, "SIGCONT");
+  }
+
   async close(): Promise<void> {
     await this.kill();
     rmSync(this.#folder, { recursive: true, force: true });

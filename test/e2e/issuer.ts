@@ -23,15 +23,16 @@ export class Issuer {
   readonly key: Key;
   /** What the key set holds now. */
   published: JWK[];
-  /** Answers in place of the key set. */
-  answer: ((response: ServerResponse) => void) | undefined;
+  /** Answers in place of the key set, by path. */
+  readonly answers = new Map<string, (response: ServerResponse) => void>();
   /** How often the keys were asked for. */
   asked = 0;
   /** Every token that this issuer made: none may show in a log. */
   readonly minted: string[] = [];
-  readonly #server = createServer((_, response) => {
+  readonly #server = createServer(({ url = "" }, response) => {
     this.asked++;
-    if (this.answer) this.answer(response);
+    const answer = this.answers.get(url);
+    if (answer) answer(response);
     else response.setHeader("content-type", "application/jwk-set+json").end(JSON.stringify({ keys: this.published }));
   });
   #port = 0;
@@ -65,7 +66,11 @@ export class Issuer {
   }
 
   /** A token that the tests' policy accepts, but for `claims`; undefined takes one away. */
-  async token(claims: Record<string, unknown> = {}, header: Record<string, unknown> = {}, key = this.key): Promise<string> {
+  async token(
+    claims: Record<string, unknown> = {},
+    header: Record<string, unknown> = {},
+    key = this.key,
+  ): Promise<string> {
     const now = Math.floor(Date.now() / 1_000);
     const whole = { iss: ISSUER, aud: AUDIENCE, sub: "user-1", iat: now, exp: now + 600, ...claims };
     const token = await new CompactSign(new TextEncoder().encode(JSON.stringify(whole)))

@@ -34,7 +34,9 @@ export class Origin {
   /** Answers upgrades; echoes what it gets, unless a test adds listeners of its own. */
   readonly sockets = new WebSocketServer({ noServer: true });
   readonly #handlers = new Map<string, Handler>();
-  readonly #server = createServer({ maxHeaderSize: 256 * 1024 }, (request, response) => this.#answer(request, response));
+  readonly #server = createServer({ maxHeaderSize: 256 * 1024 }, (request, response) =>
+    this.#answer(request, response),
+  );
 
   private constructor(name: string) {
     this.name = name;
@@ -57,6 +59,11 @@ export class Origin {
   /** From now on `handler` answers on exactly this path. */
   on(path: string, handler: Handler): void {
     this.#handlers.set(path, handler);
+  }
+
+  /** It echoes there again. */
+  off(path: string): void {
+    this.#handlers.delete(path);
   }
 
   /** The requests whose URL holds `text`. */
@@ -85,7 +92,8 @@ export class Origin {
     });
     // A client that goes away in the middle of an upload is for the tests to see, not for this server to fail on.
     request.on("error", () => {});
-    const handler = this.#handlers.get((request.url ?? "").split("?", 1)[0] as string) ?? ((...all) => this.#echo(...all));
+    const handler =
+      this.#handlers.get((request.url ?? "").split("?", 1)[0] as string) ?? ((...all) => this.#echo(...all));
     Promise.resolve(handler(request, response, arrived)).catch(() => response.destroy());
   }
 
@@ -93,8 +101,13 @@ export class Origin {
     const { bytes, sha256 } = await digest(request);
     const { method, url, headers, lines } = arrived;
     const echo: Echo = { servedBy: this.name, method, url, headers, lines, body: { bytes, sha256 } };
-    response.writeHead(200, { "content-type": "application/json", server: "origin/1.0" });
-    response.end(JSON.stringify(echo));
+    const text = JSON.stringify(echo);
+    response.writeHead(200, {
+      "content-type": "application/json",
+      "content-length": Buffer.byteLength(text),
+      server: "origin/1.0",
+    });
+    response.end(text);
   }
 }
 

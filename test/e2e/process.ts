@@ -1,6 +1,7 @@
 /** Processes around the tests, and waiting for what they do. */
 import { spawn } from "node:child_process";
 import { type AddressInfo, createServer } from "node:net";
+import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export interface Running {
@@ -19,10 +20,9 @@ export function run(
 ): Running {
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe", "pipe"] });
   let output = "";
-  const read = (stream: NodeJS.ReadableStream, onLine?: (line: string) => void) => {
+  const read = (stream: Readable | null, onLine?: (line: string) => void) => {
     let rest = "";
-    stream.setEncoding("utf8");
-    stream.on("data", (chunk: string) => {
+    stream?.setEncoding("utf8").on("data", (chunk: string) => {
       output += chunk;
       if (!onLine) return;
       const lines = (rest + chunk).split("\n");
@@ -32,7 +32,7 @@ export function run(
   };
   read(child.stdout, listeners.onLine);
   read(child.stderr);
-  read(child.stdio[3] as NodeJS.ReadableStream, listeners.onFd3);
+  read(child.stdio[3] as Readable, listeners.onFd3);
   const gone = new Promise<void>((resolve) => {
     child.once("close", () => resolve());
     child.once("error", (error) => {
@@ -63,8 +63,7 @@ export async function until<T>(
 ): Promise<Exclude<T, undefined | null | false>> {
   for (const deadline = Date.now() + milliseconds; ; await sleep(10)) {
     const found = await condition();
-    if (found !== undefined && found !== null && found !== false)
-      return found as Exclude<T, undefined | null | false>;
+    if (found !== undefined && found !== null && found !== false) return found as Exclude<T, undefined | null | false>;
     if (Date.now() > deadline) throw new Error(`not within ${milliseconds} ms: ${what}`);
   }
 }

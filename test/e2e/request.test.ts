@@ -52,7 +52,11 @@ describeWithRealParts("a request", () => {
       const echo = answer.echo();
       const { arm } = await on.gateway.recordOf(answer);
       const service = arm === "canary" ? "orders-next" : "orders";
-      expect(echo).toMatchObject({ servedBy: `eu/${service}`, method: "GET", url: `/${service}/v1/orders?limit=2&q=a%20b` });
+      expect(echo).toMatchObject({
+        servedBy: `eu/${service}`,
+        method: "GET",
+        url: `/${service}/v1/orders?limit=2&q=a%20b`,
+      });
       expect(echo.headers).toMatchObject({
         "x-ingress": "eu",
         host: `127.0.0.1:${on.eu.port}`,
@@ -105,7 +109,10 @@ describeWithRealParts("a request", () => {
       expect(published.keys).toHaveLength(1);
       expect(published.keys[0]).not.toHaveProperty("d");
       const headers = await on.issuer.bearer(reader);
-      for (const [path, cluster] of [["/v1/orders", "eu"], ["/v1/orders/7", "us"]] as const) {
+      for (const [path, cluster] of [
+        ["/v1/orders", "eu"],
+        ["/v1/orders/7", "us"],
+      ] as const) {
         const { headers: came } = (await on.ask(path, { headers })).echo();
         const { payload, protectedHeader } = await jwtVerify(
           came["x-portcullis-assertion"] as string,
@@ -117,7 +124,10 @@ describeWithRealParts("a request", () => {
         expect(protectedHeader.kid).toBe(published.keys[0].kid);
       }
       const anonymous = (await on.ask("/site/x")).echo().headers["x-portcullis-assertion"] as string;
-      const { payload } = await jwtVerify(anonymous, createLocalJWKSet(published), { issuer: AUDIENCE, audience: "us" });
+      const { payload } = await jwtVerify(anonymous, createLocalJWKSet(published), {
+        issuer: AUDIENCE,
+        audience: "us",
+      });
       expect(payload).not.toHaveProperty("sub");
     });
 
@@ -139,7 +149,10 @@ describeWithRealParts("a request", () => {
       const bearer = { authorization: `Bearer ${await provider.token("orders:read")}` };
       const answer = await on.ask("/partners/orders", { headers: bearer });
       expect(answer.status).toBe(200);
-      expect(answer.echo().headers).toMatchObject({ "x-consumer-subject": "warehouse", "x-consumer-scopes": "orders:read" });
+      expect(answer.echo().headers).toMatchObject({
+        "x-consumer-subject": "warehouse",
+        "x-consumer-scopes": "orders:read",
+      });
       expect((await on.gateway.recordOf(answer)).subject).toBe(`${provider.issuer.replace("|", "%7C")}|warehouse`);
       const narrow = { authorization: `Bearer ${await provider.token("orders:write")}` };
       expect((await on.ask("/partners/orders", { headers: narrow })).status).toBe(403);
@@ -173,7 +186,13 @@ describeWithRealParts("a request", () => {
 
     it.each([
       ["without a token", {}, 401, "token-missing", /^Bearer realm="orders"$/],
-      ["with a forged token", { authorization: `Bearer ${forge({ alg: "none" }, { sub: "root" })}` }, 401, "token-invalid", /error="invalid_token"/],
+      [
+        "with a forged token",
+        { authorization: `Bearer ${forge({ alg: "none" }, { sub: "root" })}` },
+        401,
+        "token-invalid",
+        /error="invalid_token"/,
+      ],
     ])("%s is told so as a problem document", async (_, headers, status, code, challenge) => {
       const answer = await on.ask("/v1/orders", { headers });
       expect(answer.status).toBe(status);
@@ -183,7 +202,12 @@ describeWithRealParts("a request", () => {
         ...problem(code, status),
         instance: `urn:portcullis:request:${answer.headers["x-request-id"]}`,
       });
-      expect(await on.gateway.recordOf(answer)).toMatchObject({ status, reason: code, route: "orders/list", attempts: [] });
+      expect(await on.gateway.recordOf(answer)).toMatchObject({
+        status,
+        reason: code,
+        route: "orders/list",
+        attempts: [],
+      });
     });
 
     it("for want of a scope gets 403 and hears which", async () => {
@@ -224,8 +248,18 @@ describeWithRealParts("a request", () => {
     });
 
     it("carries the same security headers and the request's id as an answer from the cluster", async () => {
-      const shared = ["x-content-type-options", "referrer-policy", "content-security-policy", "strict-transport-security"];
-      const answers = [await on.ask("/site/x"), await on.ask("/nowhere"), await on.ask("/v1/orders"), await on.ask("/api/x")];
+      const shared = [
+        "x-content-type-options",
+        "referrer-policy",
+        "content-security-policy",
+        "strict-transport-security",
+      ];
+      const answers = [
+        await on.ask("/site/x"),
+        await on.ask("/nowhere"),
+        await on.ask("/v1/orders"),
+        await on.ask("/api/x"),
+      ];
       expect(answers.map(({ status }) => status)).toEqual([200, 404, 401, 308]);
       for (const { headers } of answers) {
         for (const name of shared) expect(headers[name], name).toBe(answers[0]?.headers[name]);
@@ -241,7 +275,11 @@ describeWithRealParts("a request", () => {
     const preflight = (from: string, method: string, path = "/v1/orders") =>
       on.ask(path, {
         method: "OPTIONS",
-        headers: { origin: from, "access-control-request-method": method, "access-control-request-headers": "authorization" },
+        headers: {
+          origin: from,
+          "access-control-request-method": method,
+          "access-control-request-headers": "authorization",
+        },
       });
 
     it("is announced by a preflight, which needs no token and never reaches the cluster", async () => {
@@ -256,12 +294,19 @@ describeWithRealParts("a request", () => {
         "access-control-max-age": "5",
       });
       expect(answer.headers.vary).toContain("Origin");
-      expect(await on.gateway.recordOf(answer)).toMatchObject({ reason: "preflight", status: 204, route: "orders/create" });
+      expect(await on.gateway.recordOf(answer)).toMatchObject({
+        reason: "preflight",
+        status: 204,
+        route: "orders/create",
+      });
       expect(on.origins["eu/orders"].arrived.length).toBe(before);
     });
 
     it("from a stranger gets no CORS headers", async () => {
-      for (const answer of [await preflight("https://evil.example.com", "POST"), await preflight("https://shop.example.com.evil.io", "GET")]) {
+      for (const answer of [
+        await preflight("https://evil.example.com", "POST"),
+        await preflight("https://shop.example.com.evil.io", "GET"),
+      ]) {
         expect(Object.keys(answer.headers).filter((name) => name.startsWith("access-control-"))).toEqual([]);
       }
     });

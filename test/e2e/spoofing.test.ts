@@ -16,19 +16,52 @@ const apis = `[
 const EVIL = "evil";
 
 const NAMES = [
-  "X-User-Id", "x-user-email", "X_User_Id", "x_user-id", "X-User_Id", "X-Consumer-Subject", "x-consumer-name", "X_Consumer_Name",
-  "X-Consumer-Anything", "X-Portcullis-Assertion", "x_portcullis_assertion", "X-Portcullis-Arm", "X-Portcullis-Anything",
-  "X-Forwarded-For", "X_Forwarded_For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix",
-  "X-Forwarded-User", "X-Forwarded-Client-Cert", "Forwarded", "X-Real-IP", "X_Real_IP", "CF-Connecting-IP", "CF-Connecting-IPv6",
-  "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "Fastly-Client-IP", "X-Original-URL", "X-Rewrite-URL", "X_Original_URL",
-  "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override", "X-Request-Id",
+  "X-User-Id",
+  "x-user-email",
+  "X_User_Id",
+  "x_user-id",
+  "X-User_Id",
+  "X-Consumer-Subject",
+  "x-consumer-name",
+  "X_Consumer_Name",
+  "X-Consumer-Anything",
+  "X-Portcullis-Assertion",
+  "x_portcullis_assertion",
+  "X-Portcullis-Arm",
+  "X-Portcullis-Anything",
+  "X-Forwarded-For",
+  "X_Forwarded_For",
+  "X-Forwarded-Host",
+  "X-Forwarded-Proto",
+  "X-Forwarded-Port",
+  "X-Forwarded-Prefix",
+  "X-Forwarded-User",
+  "X-Forwarded-Client-Cert",
+  "Forwarded",
+  "X-Real-IP",
+  "X_Real_IP",
+  "CF-Connecting-IP",
+  "CF-Connecting-IPv6",
+  "True-Client-IP",
+  "X-Client-IP",
+  "X-Cluster-Client-IP",
+  "Fastly-Client-IP",
+  "X-Original-URL",
+  "X-Rewrite-URL",
+  "X_Original_URL",
+  "X-HTTP-Method",
+  "X-HTTP-Method-Override",
+  "X-Method-Override",
+  "X-Request-Id",
 ]; // prettier-ignore
 
 describeWithRealParts("a client that lies", () => {
   let on: Fixture;
   let appending: Gateway;
   beforeAll(async () => {
-    on = await Fixture.start({ routes: `export default gateway({ ...settings, trustedProxies: ["127.0.0.2"] }, ${apis})` });
+    on = await Fixture.start({
+      routes: `export default gateway({ ...settings, trustedProxies: ["127.0.0.2"] }, ${apis})`,
+    });
     appending = await on.another(`export default gateway({ ...settings, forwardedFor: "append" }, ${apis})`);
   });
   afterAll(async () => {
@@ -39,21 +72,28 @@ describeWithRealParts("a client that lies", () => {
   const lies = (values: (name: string) => string = () => EVIL) =>
     Object.fromEntries([...NAMES.map((name) => [name, values(name)] as const), ["X-Harmless", "kept"]]);
 
-  it.each(["/open/x", "/nginx/x"])("gets none of its headers to the cluster in the gateway's name, at %s", async (path) => {
-    const echo = (await on.ask(path, { headers: lies() })).echo();
-    expect(echo.headers["x-harmless"]).toBe("kept");
-    expect(echo.lines.filter(([, value]) => value.includes(EVIL))).toEqual([]);
-    expect(echo.headers).toMatchObject({
-      "x-forwarded-for": "127.0.0.1",
-      "x-forwarded-host": "api.example.com",
-      "x-forwarded-proto": "http",
-      "x-real-ip": "127.0.0.1",
-    });
-    expect(echo).toMatchObject({ method: "GET", url: path });
-  });
+  it.each(["/open/x", "/nginx/x"])(
+    "gets none of its headers to the cluster in the gateway's name, at %s",
+    async (path) => {
+      const echo = (await on.ask(path, { headers: lies() })).echo();
+      expect(echo.headers["x-harmless"]).toBe("kept");
+      expect(echo.lines.filter(([, value]) => value.includes(EVIL))).toEqual([]);
+      expect(echo.headers).toMatchObject({
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-host": "api.example.com",
+        "x-forwarded-proto": "http",
+        "x-real-ip": "127.0.0.1",
+      });
+      expect(echo).toMatchObject({ method: "GET", url: path });
+    },
+  );
 
   it("gets none of them there in several lines or lists either", async () => {
-    const lines = NAMES.flatMap((name) => [`${name}: ${EVIL}`, `${name}: ,${EVIL}`, `${name.toUpperCase()}: a, ${EVIL}`]);
+    const lines = NAMES.flatMap((name) => [
+      `${name}: ${EVIL}`,
+      `${name}: ,${EVIL}`,
+      `${name.toUpperCase()}: a, ${EVIL}`,
+    ]);
     const answer = await on.write(
       `GET /open/x HTTP/1.1\r\nHost: api.example.com\r\n${lines.join("\r\n")}\r\nConnection: close\r\n\r\n`,
     );
@@ -72,7 +112,8 @@ describeWithRealParts("a client that lies", () => {
   });
 
   it("cannot have the gateway's headers taken away by listing them in Connection", async () => {
-    const listed = "x-user-id, x-consumer-subject, X-Portcullis-Assertion, x-forwarded-for, x-real-ip, x-request-id, Authorization, Cookie, Host, x-hop, close";
+    const listed =
+      "x-user-id, x-consumer-subject, X-Portcullis-Assertion, x-forwarded-for, x-real-ip, x-request-id, Authorization, Cookie, Host, x-hop, close";
     const { authorization } = await on.issuer.bearer({ sub: "mallory" });
     const answer = await on.write(
       `GET /known/x HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: ${authorization}\r\nCookie: a=1\r\nX-Hop: 1\r\nConnection: ${listed}\r\n\r\n`,
@@ -94,7 +135,9 @@ describeWithRealParts("a client that lies", () => {
 
   describe("about its address", () => {
     it("is known by the address that it comes from", async () => {
-      const answer = await on.ask("/open/x", { headers: { "cf-connecting-ip": "203.0.113.9", "x-forwarded-for": "203.0.113.9" } });
+      const answer = await on.ask("/open/x", {
+        headers: { "cf-connecting-ip": "203.0.113.9", "x-forwarded-for": "203.0.113.9" },
+      });
       expect(answer.echo().headers["x-forwarded-for"]).toBe("127.0.0.1");
       expect(await on.gateway.recordOf(answer)).toMatchObject({ client: "127.0.0.1" });
     });

@@ -133,7 +133,7 @@ describe("options", () => {
       ],
       consumers: {},
       onStoreFailure: "local",
-      timeout: 250,
+      timeout: 500,
       headers: true,
     });
   });
