@@ -508,7 +508,8 @@ function sound<Options extends object>(
   const members = Object.entries(value ?? {}).flatMap(([name, member]): [string, unknown][] => {
     const items = faults.filter(([at]) => at === name).map(([, item]) => item);
     if (items.length === 0) return [[name, member]];
-    return Array.isArray(member) ? [[name, member.filter((_, position) => !items.includes(position))]] : [];
+    if (items.includes(undefined) || !Array.isArray(member)) return [];
+    return [[name, member.filter((_, position) => !items.includes(position))]];
   });
   return Object.fromEntries(members) as Options;
 }

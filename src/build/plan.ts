@@ -429,6 +429,8 @@ function consumersIn(value: unknown): ConsumerDeclaration[] {
 function inKeyOrder(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(inKeyOrder);
   if (typeof value !== "object" || value === null || types.isRegExp(value)) return value;
+  // zod passes over this name, and nobody means it.
+  if (Object.hasOwn(value, "__proto__")) throw new Error('"__proto__" is no name for anything');
   const members = Object.entries(value).sort(byKey);
   return Object.fromEntries(
     members.map(([name, member]) => [name, name === "declaredAt" ? member : inKeyOrder(member)]),

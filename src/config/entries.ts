@@ -26,7 +26,7 @@ export function policyLists(declaration: GatewayDeclaration): PolicyList[] {
 export function functionOf(entry: PolicyEntry): MiddlewareHandler | undefined {
   if (typeof entry === "function") return entry;
   if (entry?.kind !== "policy" || entry.policy !== "middleware") return undefined;
-  const { handler } = entry.options;
+  const handler = entry.options?.handler;
   return typeof handler === "function" ? (handler as MiddlewareHandler) : undefined;
 }
 

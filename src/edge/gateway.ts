@@ -75,6 +75,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       record.reason = "policy";
       return finish(error.getResponse());
     }
+    if (isBroken(request, error)) return finish(refuse("bad-request", { detail: "The request's body breaks off." }));
     response =
       error instanceof NotConfigured
         ? refuse("not-configured", { detail: "See the gateway's log.", headers: { "retry-after": "30" } })
@@ -97,7 +98,10 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const length = Number(request.headers.get("content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
     if (!FORWARDABLE.test(request.method)) return refuse("method-not-allowed");
-    if (request.body && (request.method === "GET" || request.method === "HEAD") && length > 0) {
+    // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
+    if (/[/?#]/.test(request.headers.get("host") ?? "")) return refuse("host-invalid");
+    const carries = length > 0 || request.headers.has("transfer-encoding");
+    if (carries && (request.method === "GET" || request.method === "HEAD")) {
       return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
     }
 
@@ -153,6 +157,10 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
     const backends = chooseBackends(action, exchange, request, (override) => textOf(override.secret, c.env));
     if (websocket && request.headers.get("upgrade")?.toLowerCase() === "websocket") {
+      if (request.method !== "GET" || request.headers.get("sec-websocket-version") !== "13") {
+        const detail = "A WebSocket begins with a GET request and speaks version 13 (RFC 6455, 4.1).";
+        return refuse("bad-request", { detail, headers: { "sec-websocket-version": "13" } });
+      }
       exchange.upstream.set("upgrade", "websocket");
     }
     const asked = isolate.now();
@@ -230,6 +238,10 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
 // CONNECT asks for a tunnel and TRACE for an echo of credentials (RFC 9110, 9.3.6 and 9.3.8); `fetch` sends neither.
 const FORWARDABLE = /^(?!(?:CONNECT|TRACE|TRACK)$)/;
+
+/** Whether a policy was reading the request's body when that broke off: chunks that are none, or a client that is gone. */
+const isBroken = (request: Request, error: unknown): boolean =>
+  request.bodyUsed && error instanceof Error && error.message.startsWith("Network connection lost");
 
 const RETRY_LATER: Partial<Record<ProblemCode, ProblemExtras>> = {
   "upstream-unreachable": { headers: { "retry-after": "5" } },

@@ -244,26 +244,16 @@ export const rules = [
       /['")] ?union(?: all| distinct)? ?\(?select\b|union(?: all| distinct|\(all)?[ (]{1,6}select(?: all| distinct)?[ (+\-~]{0,6}(?:[0-9'"@*!$]|null|0x|[\w.$`]{1,40} ?[,(]|[\w.$`]{1,40} from\b|from )/,
   },
   {
-    // A quote that ends the value's string, an operator, then a comparison of constants or an end by comment.
+    // A quote that ends the value's string, an operator, then a comparison of constants or an end by comment. Where no quote has to
+    // be left: a constant compared with itself or, without blanks, with another.
     id: "sqli-tautology",
     category: "sqli",
     score: 5,
     places: EVERYWHERE,
     reads: "sql",
-    needs: "'\"",
+    needs: "'\"=<>",
     pattern:
-      /['"][ );]{0,4}(?:or|and|xor|having|where|\|\||&&) ?[ (!~-]{0,6}(?:not )?(?:['"][^'"]{0,32}['"][ )]{0,4}(?:=|<>|!=|<=>|<|>|like|rlike|regexp|in) ?\({0,2}n?['"0-9]|(?:[0-9]{1,10}(?:\.[0-9]{1,4})?|0x[0-9a-f]{1,8}|true|false|null)[ )]{0,3}(?:=|<|>|!=|--|#|;|\/\*|\|\||&&|limit [0-9]|like ['"0-9]|is n|in ?\([0-9'"]|between [0-9]|union |order by |group by )|[a-z_.]{1,40} ?(?:=|like|is not|is) ?(?:null|['"]%|n?char\(|[a-z_]{1,30} ?(?:--|#)))/,
-  },
-  {
-    // The same where no quote has to be left: a constant compared with itself or, without blanks, with another.
-    id: "sqli-tautology-number",
-    category: "sqli",
-    score: 5,
-    places: FIELDS_AND_HEADERS,
-    reads: "sql",
-    needs: "=<>",
-    pattern:
-      /(?:^|[0-9 )'"%*/])(?:or|and|xor|having|where|\|\||&&)[ (!~+-]{0,8}(?:not )?(?:([0-9]{1,10})[ )]{0,2}(?:={1,3}|<=>) ?\(?\1(?![0-9])|[0-9]{1,10}(?:=|<>|!=|<=|>=|<|>)\(?[0-9]{1,10}|(['"])([^'"]{0,32})\2 ?= ?['"]\3(?:['"]|$))/,
+      /['"][ );]{0,4}(?:or|and|xor|having|where|\|\||&&) ?[ (!~-]{0,6}(?:not )?(?:['"][^'"]{0,32}['"][ )]{0,4}(?:=|<>|!=|<=>|<|>|like|rlike|regexp|in) ?\({0,2}n?['"0-9]|(?:[0-9]{1,10}(?:\.[0-9]{1,4})?|0x[0-9a-f]{1,8}|true|false|null)[ )]{0,3}(?:=|<|>|!=|--|#|;|\/\*|\|\||&&|limit [0-9]|like ['"0-9]|is n|in ?\([0-9'"]|between [0-9]|union |order by |group by )|[a-z_.]{1,40} ?(?:=|like|is not|is) ?(?:null|['"]%|n?char\(|[a-z_]{1,30} ?(?:--|#)))|(?:^|[0-9 )'"%*/])(?:or|and|xor|having|where|\|\||&&)[ (!~+-]{0,8}(?:not )?(?:([0-9]{1,10})[ )]{0,2}(?:={1,3}|<=>) ?\(?\1(?![0-9])|[0-9]{1,10}(?:=|<>|!=|<=|>=|<|>)\(?[0-9]{1,10}|(['"])([^'"]{0,32})\2 ?= ?['"]\3(?:['"]|$))/,
   },
   {
     // admin'-- : the only quote of a short value, and a comment right behind it, or two quotes more: admin' or ''*.

@@ -407,7 +407,7 @@ const FORMATS: readonly (readonly [type: RegExp, kind: BodyFormat["kind"]])[] = 
   [/json/, "json"],
   [/^application\/x-www-form-urlencoded$/, "form"],
   [/^multipart\/form-data$/, "multipart"],
-  [/[/+]xml\b/, "xml"],
+  [/[/+]xml$/, "xml"],
   [/^text\/|graphql|javascript|yaml/, "text"],
 ];
 
@@ -492,10 +492,15 @@ function lookAtMultipart(findings: Findings, text: string, boundary: string): vo
     if (!blankLine) continue;
     const head = piece.slice(0, blankLine.index);
     const name = /\bname=(?:"([^"]{0,256})"|([^\s;]{1,256}))/i.exec(head);
-    const file = /\bfilename\*?=([^\r\n]{0,256})/i.exec(head);
+    const file = /\bfilename\*?=(?:"([^"]{0,256})"|([^\r\n;]{0,256}))/i.exec(head);
     const field = name?.[1] ?? name?.[2] ?? "";
     findings.look("name", "body", "", field);
-    findings.lookTwice("body", "body", field, file ? (file[1] as string) : piece.slice(blankLine.index).trim());
+    findings.lookTwice(
+      "body",
+      "body",
+      field,
+      file ? (file[1] ?? (file[2] as string)) : piece.slice(blankLine.index).trim(),
+    );
   }
 }
 
@@ -550,7 +555,7 @@ function resumed(chunks: readonly Uint8Array[], source: ReadableStream<Uint8Arra
     writer.releaseLock();
     await source.pipeTo(writable);
   };
-  // A failure of either end reaches the other through the streams themselves, except while the held chunks are written.
-  pump().catch((reason) => source.cancel(reason).catch(() => {}));
+  // pipeTo tells either end of the other's failure, but not of one while the held chunks are written, nor of a wrong length.
+  pump().catch((reason) => Promise.allSettled([source.cancel(reason), writable.abort(reason)]));
   return readable as ReadableStream<Uint8Array>;
 }

@@ -4,10 +4,10 @@ import { compileRoutes } from "../../src/build/compile.ts";
 
 it.each(["one-api", "matches", "targets", "policies"])("test/build/fixtures/%s.ts", async (name) => {
   const { table, sources } = await compileRoutes({ routes: `test/build/fixtures/${name}.ts` });
-  await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot(`golden/${name}.json`);
+  await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot(`golden/${name}.golden`);
 });
 
 it("routes/, as shipped", async () => {
   const { table, sources } = await compileRoutes({ routes: "routes" });
-  await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot("golden/routes.json");
+  await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot("golden/routes.golden");
 });

@@ -83,11 +83,12 @@ export interface RawAnswer {
 }
 
 /**
- * Writes `bytes` and reads what comes back, until the answer is whole or the connection closes. Rejects when neither happens.
+ * Writes `bytes`, of a string one for each character, and reads what comes back, until the answer is whole or the connection closes.
+ * Rejects when neither happens. With `end` the client says that it has nothing more to say.
  */
-export function write(port: number, bytes: string | Uint8Array): Promise<RawAnswer> {
+export function write(port: number, bytes: string | Uint8Array, end = false): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host: "127.0.0.1", port });
+    const socket = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
     let came = "";
     const finish = (answer: RawAnswer) => {
       socket.destroy();
@@ -105,8 +106,10 @@ export function write(port: number, bytes: string | Uint8Array): Promise<RawAnsw
     });
     // A server that has answered may reset the connection on which the rest of a request still arrives.
     socket.on("error", () => {});
+    socket.on("end", () => finish(parse(came, true) ?? { status: 0, headers: {}, body: came }));
     socket.on("close", () => finish(parse(came, true) ?? { status: 0, headers: {}, body: came }));
     socket.write(typeof bytes === "string" ? Buffer.from(bytes, "latin1") : bytes);
+    if (end) socket.end();
   });
 }
 

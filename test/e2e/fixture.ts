@@ -125,8 +125,8 @@ export class Fixture {
     return open(this.gateway.port, path, asking);
   }
 
-  write(bytes: string | Uint8Array): Promise<RawAnswer> {
-    return write(this.gateway.port, bytes);
+  write(bytes: string | Uint8Array, end?: boolean): Promise<RawAnswer> {
+    return write(this.gateway.port, bytes, end);
   }
 
   /** The secrets that the logs of all gateways show: there must be none. */
