@@ -276,9 +276,9 @@ function checkRoute(
     tell("matches nothing", 'give a match such as { path: "/v1/orders" }');
   else {
     for (const match of route.matches) {
-      const before = problems.list.length;
+      const before = problems.count;
       if (shape(problems, route, subject, shapes.match, match)) checkMatch(tell, match, around.gateway.escapedSlashes);
-      if (problems.list.length === before) matches.push(match);
+      if (problems.count === before) matches.push(match);
     }
   }
   const { to, ...options } = sound(problems, route, subject, shapes.route, route.options);
@@ -359,12 +359,12 @@ function checkTarget(
 ): boolean {
   const known = targets.get(to);
   if (known !== undefined) return known;
-  const before = problems.list.length;
+  const before = problems.count;
   let reachable = true;
   if (to.kind === "backend") reachable = checkBackend(problems, route, subject, to, targets);
   else if (to.kind === "split") reachable = checkSplit(problems, to, subject, targets);
   else checkRedirect(problems, to, subject, hosts);
-  reachable &&= problems.list.length === before;
+  reachable &&= problems.count === before;
   targets.set(to, reachable);
   return reachable;
 }
@@ -394,7 +394,7 @@ function checkBackend(
 function checkCluster(problems: Problems, cluster: ClusterDeclaration, targets: Map<object, boolean>): boolean {
   const known = targets.get(cluster);
   if (known !== undefined) return known;
-  const before = problems.list.length;
+  const before = problems.count;
   const subject = `cluster ${quoted(cluster.name)}`;
   const tell: Tell = (message, fix) => problems.add(cluster, subject, message, fix);
   if (!isName(cluster.name)) tell("is no usable name", NAME_FIX);
@@ -411,7 +411,7 @@ function checkCluster(problems: Problems, cluster: ClusterDeclaration, targets: 
       tell(message, "use ingress: env(...) with the certificate");
     }
   }
-  const usable = problems.list.length === before;
+  const usable = problems.count === before;
   targets.set(cluster, usable);
   return usable;
 }
@@ -435,7 +435,7 @@ function checkService(tell: Tell, { cluster, service, host, path }: Endpoint): v
 function checkSplit(problems: Problems, split: Split, subject: string, targets: Map<object, boolean>): boolean {
   const tell: Tell = (message, fix) => problems.add(split, subject, message, fix);
   const { override } = sound(problems, split, subject, shapes.split, split.options);
-  const arms = Object.entries(split.arms ?? {});
+  const arms = Object.entries(typeof split.arms === "object" ? (split.arms ?? {}) : {});
   if (arms.length === 0) tell("the split has no arms", "name at least one backend");
   let reachable = true;
   for (const [name, arm] of arms) {
@@ -504,8 +504,9 @@ function sound<Options extends object>(
   value: Options,
 ): Options {
   if (shape(problems, declaration, subject, schema, value)) return value;
+  if (typeof value !== "object" || value === null) return {} as Options;
   const faults = schema.safeParse(value).error?.issues.map(({ path }) => path) ?? [];
-  const members = Object.entries(value ?? {}).flatMap(([name, member]): [string, unknown][] => {
+  const members = Object.entries(value).flatMap(([name, member]): [string, unknown][] => {
     const items = faults.filter(([at]) => at === name).map(([, item]) => item);
     if (items.length === 0) return [[name, member]];
     if (items.includes(undefined) || !Array.isArray(member)) return [];

@@ -262,14 +262,14 @@ class Plan {
     const known = this.#declarations.get(`consumer ${name}`);
     if (known === declared) return this.#consumers.has(name);
     const subject = `consumer ${quoted(name)}`;
-    const before = this.#problems.list.length;
+    const before = this.#problems.count;
     if (known) {
       const fix = "name it differently: limits and records go by the name";
       this.#problems.add(declared, subject, "has the name of another consumer", fix);
     } else if (!isName(name)) this.#problems.add(declared, subject, "is no usable name", NAME_FIX);
     else this.#declarations.set(`consumer ${name}`, declared);
     shape(this.#problems, declared, subject, shapes.consumer, options);
-    if (this.#problems.list.length > before) return false;
+    if (this.#problems.count > before) return false;
     this.#consumers.set(name, { name, groups: [...new Set(options.groups)].sort() });
     return true;
   }

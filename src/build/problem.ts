@@ -15,6 +15,8 @@ export interface Problem {
 /** Collects problems, so that all of them are told at once. */
 export class Problems {
   readonly list: Problem[] = [];
+  /** Also of those that are too many to be listed. */
+  count = 0;
   /** File and line of a declaration, where its stack tells. */
   readonly locate: (place: Place) => { file: string; line: number } | undefined;
 
@@ -35,11 +37,15 @@ export class Problems {
     place: { file: string; line: number } | undefined,
     ...texts: [subject: string, message: string, fix: Fix]
   ): void {
-    const [subject, message, fix] = texts.map(printable) as typeof texts;
+    this.count++;
+    if (this.count > MOST) return;
+    const [subject, message, fix] = this.count < MOST ? (texts.map(printable) as typeof texts) : TOO_MANY;
     this.list.push({ ...(place && { file: shown(place.file), line: place.line }), subject, message, fix });
   }
 }
 
+const MOST = 1_000;
+const TOO_MANY = ["configuration", "has more problems than are listed here", "correct these first"] as const;
 const LONGEST = 500;
 
 /** One line of bounded length: names and keys in it may be anything. */

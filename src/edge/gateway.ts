@@ -108,6 +108,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const found = match(target);
     const route = found.kind === "route" ? (table.routes[found.route] as TableRoute) : isolate.unmatched;
     if (found.kind === "route") record.route = route.id;
+    const upstream = upstreamHeaders(request, target, record.client, isolate.isStripped, table.gateway);
+    if (!upstream) return refuse("bad-request", { detail: "A header has a control character." });
     const exchange: Exchange = {
       route,
       path: target.path,
@@ -116,7 +118,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       scheme: target.scheme,
       parameters: found.kind === "route" ? parametersFor(route, found.match, target.path) : {},
       clientAddress: record.client,
-      upstream: upstreamHeaders(request, target, record.client, isolate.isStripped, table.gateway),
+      upstream,
       responseEdits: edits,
       record,
       waitUntil: (work) => c.executionCtx.waitUntil(work),

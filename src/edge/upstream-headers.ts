@@ -53,7 +53,8 @@ export function strippedNames(identityHeaders: readonly string[]): IsStripped {
 /**
  * A copy of the request's headers, cleaned, with X-Forwarded-For, -Host, -Proto and X-Real-IP set. Headers that the client lists in
  * Connection go too (RFC 9110, 7.6.1), before any of the gateway's own are set, so the list cannot take those away; the ones that
- * say who the client is or what the body is stay.
+ * say who the client is or what the body is stay. Undefined when a value has a control character, which RFC 9110, 5.5 forbids and
+ * of which each origin makes something else.
  */
 export function upstreamHeaders(
   request: Request,
@@ -61,9 +62,12 @@ export function upstreamHeaders(
   client: string,
   isStripped: IsStripped,
   settings: GatewaySettings,
-): Headers {
+): Headers | undefined {
   const upstream = new Headers(request.headers);
-  for (const name of request.headers.keys()) if (isStripped(name)) upstream.delete(name);
+  for (const [name, value] of request.headers) {
+    if (CONTROL.test(value)) return undefined;
+    if (isStripped(name)) upstream.delete(name);
+  }
   for (const name of listedInConnection(request.headers)) upstream.delete(name);
   if (client !== "") {
     const came = settings.forwardedFor === "append" ? request.headers.get("x-forwarded-for") : null;
@@ -88,6 +92,9 @@ const listedInConnection = (headers: Headers): string[] =>
   (headers.get("connection")?.toLowerCase().split(",") ?? [])
     .map((listed) => listed.trim())
     .filter((name) => /^[a-z0-9-_]+$/.test(name) && !KEPT_THOUGH_LISTED.has(name));
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are looked for
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
 
 const KEPT_THOUGH_LISTED = new Set([
   "authorization",

@@ -507,55 +507,44 @@ function lookAtMultipart(findings: Findings, text: string, boundary: string): vo
 interface Held {
   /** At most the first `limit` bytes. */
   readonly head: Uint8Array;
-  /** Whether there are more than `limit`. */
+  /** Whether there are more. */
   readonly more: boolean;
   /** All of the body, for the origin. */
   readonly body: Uint8Array | ReadableStream<Uint8Array>;
 }
 
-/** Reads the beginning of `source`. Besides one chunk, no more than `limit` bytes are held, however long the body is. */
-async function hold(source: ReadableStream<Uint8Array>, limit: number, contentLength: string | null): Promise<Held> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  const reader = source.getReader();
-  while (size <= limit) {
-    const { done, value } = await reader.read();
-    if (done) {
-      const body = joined(chunks, size);
-      return { head: body, more: false, body };
-    }
-    chunks.push(value);
-    size += value.length;
-  }
-  reader.releaseLock();
-  return { head: joined(chunks, size).subarray(0, limit), more: true, body: resumed(chunks, source, contentLength) };
+// What workerd has beyond the types that build/ checks this file with.
+declare const IdentityTransformStream: new () => TransformStream<Uint8Array, Uint8Array>;
+declare const FixedLengthStream: new (length: number) => TransformStream<Uint8Array, Uint8Array>;
+interface ByteReader {
+  read(view: Uint8Array, options: { min: number }): Promise<{ value?: Uint8Array | undefined }>;
+  releaseLock(): void;
 }
 
-function joined(chunks: readonly Uint8Array[], size: number): Uint8Array {
-  if (chunks.length === 1) return chunks[0] as Uint8Array;
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
+/** Reads the first `limit` bytes of `source`, in one read that waits for all of them: a default reader gets 4 KB at a time (measured). */
+async function hold(source: ReadableStream<Uint8Array>, limit: number, contentLength: string | null): Promise<Held> {
+  const length = /^[0-9]{1,15}$/.test(contentLength ?? "") ? Number(contentLength) : undefined;
+  const room = Math.min(limit, length ?? limit) + 1;
+  const reader = source.getReader({ mode: "byob" }) as ByteReader;
+  const { value: begun = new Uint8Array() } = await reader.read(new Uint8Array(room), { min: room });
+  reader.releaseLock();
+  if (begun.length < room) return { head: begun, more: false, body: begun };
+  return { head: begun.subarray(0, limit), more: true, body: resumed(begun, source, length) };
 }
 
 /**
- * A stream of `chunks` and then of the rest of `source`. The runtime's own pipe moves the rest, at the pace of its reader and without
- * a turn through JavaScript per chunk; with a known length the origin still gets a Content-Length.
+ * A stream of `begun` and then of the rest of `source`. The runtime's own pipe moves the rest, at the pace of its reader and without a
+ * turn through JavaScript per chunk; with a known length the origin still gets a Content-Length.
  */
-function resumed(chunks: readonly Uint8Array[], source: ReadableStream<Uint8Array>, length: string | null) {
-  const { readable, writable } =
-    length && /^[0-9]{1,15}$/.test(length) ? new FixedLengthStream(Number(length)) : new IdentityTransformStream();
+function resumed(begun: Uint8Array, source: ReadableStream<Uint8Array>, length: number | undefined) {
+  const { readable, writable } = length === undefined ? new IdentityTransformStream() : new FixedLengthStream(length);
   const pump = async () => {
     const writer = writable.getWriter();
-    for (const chunk of chunks) await writer.write(chunk);
+    await writer.write(begun);
     writer.releaseLock();
     await source.pipeTo(writable);
   };
-  // pipeTo tells either end of the other's failure, but not of one while the held chunks are written, nor of a wrong length.
+  // pipeTo tells either end of the other's failure, but not of one while `begun` is written, nor of a wrong length.
   pump().catch((reason) => Promise.allSettled([source.cancel(reason), writable.abort(reason)]));
-  return readable as ReadableStream<Uint8Array>;
+  return readable;
 }

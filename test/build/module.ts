@@ -20,10 +20,10 @@ export async function folderOf(files: Files): Promise<string> {
 }
 
 /** What the build says of `files`, by paths in the folder; [] when it has nothing to say. */
-export async function problemsOf(files: Files, path = ""): Promise<readonly Problem[]> {
+export async function problemsOf(files: Files, path = "", config?: string): Promise<readonly Problem[]> {
   const folder = await folderOf(files);
   try {
-    await compileRoutes({ routes: join(folder, path) });
+    await compileRoutes({ routes: join(folder, path), ...(config && { config: join(folder, config) }) });
     return [];
   } catch (error) {
     if (!(error instanceof ConfigurationRefused)) throw error;
@@ -35,10 +35,10 @@ export async function problemsOf(files: Files, path = ""): Promise<readonly Prob
   }
 }
 
-/** Places in `files` that are marked `//!`, as `file:line`. */
+/** Places in `files` that are marked `//!` or `#!`, as `file:line`. */
 export const markedIn = (files: Files): string[] =>
   Object.entries(files).flatMap(([file, text]) =>
-    text.split("\n").flatMap((line, at) => (line.includes("//!") ? [`${file}:${at + 1}`] : [])),
+    text.split("\n").flatMap((line, at) => (/(?:\/\/|#)!/.test(line) ? [`${file}:${at + 1}`] : [])),
   );
 
 /** A module's usual beginning: every name of the language, and a cluster. */

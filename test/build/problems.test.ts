@@ -918,6 +918,45 @@ export default api("shop", {}, [
     ));
 });
 
+it("tells of a mistake once, however many routes lead to it", () =>
+  expectProblems(
+    {
+      "index.ts": `${PRELUDE}
+const us = cluster("us", { ingress: env("US"), region: "virginia" }); //!
+const canary = split({ stable: eu.weight(0) }, { sticky: "client" }); //!
+export default api("shop", {}, [
+  route("a", { path: "/a" }, { to: us }),
+  route("b", { path: "/b" }, { to: us.or(eu) }),
+  route("c", { path: "/c" }, { to: canary }),
+  route("d", { path: "/d" }, { to: canary }),
+]);`,
+    },
+    [
+      'cluster "us"',
+      '`region`: Invalid option: expected one of "wnam"|"enam"|"sam"|"weur"|"eeur"|"apac"|"oc"|"afr"|"me"',
+      "choose one of them",
+    ],
+    ['route "shop/c"', "the arms' weights sum to 0, so no request could be sent anywhere", "give one arm a weight"],
+  ));
+
+it("tells nothing that only follows from another mistake", () =>
+  expectProblems(
+    {
+      "index.ts": `${PRELUDE}
+export default gateway({ store: "redis" }, [ //!
+  api("a", { hosts: "a.example.com", policies: [rateLimit({ limit: 1, window: "1s" })] }, [ //!
+    route("all", { path: "/a" }, { to: eu }),
+  ]),
+  api("b", { hosts: "b.example.com" }, [ //!
+    route("all", { path: "/a" }, { to: eu }),
+  ]),
+]);`,
+    },
+    ["gateway", "`store`: Invalid input: expected object, received string", "give an object"],
+    ['api "a"', "`hosts`: Invalid input: expected array, received string", "give an array"],
+    ['api "b"', "`hosts`: Invalid input: expected array, received string", "give an array"],
+  ));
+
 it("tells of all mistakes of a module at once, in the order of its lines", () =>
   expectProblems(
     {

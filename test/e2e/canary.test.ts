@@ -70,7 +70,10 @@ describeWithRealParts("a canary", () => {
     });
 
     it("is drawn anew for a split with another salt", async () => {
-      const [one, two] = [await onCanary("/ten", SUBJECTS.slice(0, 300)), await onCanary("/other", SUBJECTS.slice(0, 300))];
+      const [one, two] = [
+        await onCanary("/ten", SUBJECTS.slice(0, 300)),
+        await onCanary("/other", SUBJECTS.slice(0, 300)),
+      ];
       expect(one).not.toEqual(two);
     });
 
@@ -95,7 +98,9 @@ describeWithRealParts("a canary", () => {
       expect([...cookies.keys()].sort()).toEqual(["canary", "stable"]);
       for (const [arm, cookie] of cookies) {
         for (let i = 0; i < 10; i++) {
-          const answer = await on.ask("/cookie", { headers: { cookie: `a=1; ${cookie}`, "user-agent": `browser ${i}` } });
+          const answer = await on.ask("/cookie", {
+            headers: { cookie: `a=1; ${cookie}`, "user-agent": `browser ${i}` },
+          });
           expect(await armOf(answer)).toBe(arm);
           expect(answer.headers).not.toHaveProperty("set-cookie");
           expect((await on.gateway.recordOf(answer)).armBy).toBe("cookie");
@@ -104,7 +109,14 @@ describeWithRealParts("a canary", () => {
     });
 
     it("gives a new one to who comes with none that it could have given", async () => {
-      for (const cookie of ["arm=", "arm=x", "arm=canary", `arm=${"x".repeat(65)}`, "arm=a b c d e f g h", "army=12345678"]) {
+      for (const cookie of [
+        "arm=",
+        "arm=x",
+        "arm=canary",
+        `arm=${"x".repeat(65)}`,
+        "arm=a b c d e f g h",
+        "army=12345678",
+      ]) {
         const answer = await on.ask("/cookie", { headers: { cookie } });
         expect(answer.headers["set-cookie"]?.[0], cookie).toMatch(/^arm=[0-9a-f-]{36};/);
       }
@@ -135,8 +147,19 @@ describeWithRealParts("a canary", () => {
     });
 
     it.each([
-      "canary", "canary:", ":", "", "always", "true", `canary:${secrets.canary}x`, `canary:${secrets.canary.slice(1)}`,
-      `canary: ${secrets.canary}`, `none:${secrets.canary}`, `CANARY:${secrets.canary}`, secrets.canary, `stable:${secrets.canary},canary:${secrets.canary}`,
+      "canary",
+      "canary:",
+      ":",
+      "",
+      "always",
+      "true",
+      `canary:${secrets.canary}x`,
+      `canary:${secrets.canary.slice(1)}`,
+      `canary: ${secrets.canary}`,
+      `none:${secrets.canary}`,
+      `CANARY:${secrets.canary}`,
+      secrets.canary,
+      `stable:${secrets.canary},canary:${secrets.canary}`,
     ])("is not chosen by %j", async (wish) => {
       for (const headers of [{ "x-canary": wish }, { cookie: `canary=${wish}` }]) {
         const answer = await on.ask("/chosen", { headers });

@@ -84,7 +84,11 @@ describeWithRealParts("failover", () => {
     await kill("eu");
     const { url, headers } = (await on.ask("/orders/x?a=1")).echo();
     const { aud } = JSON.parse(atob((headers["x-portcullis-assertion"] as string).split(".")[1] as string));
-    expect({ url, host: headers.host, aud }).toEqual({ url: "/orders/x?a=1", host: "orders.us.shop.internal", aud: "us" });
+    expect({ url, host: headers.host, aud }).toEqual({
+      url: "/orders/x?a=1",
+      host: "orders.us.shop.internal",
+      aud: "us",
+    });
   });
 
   it("repeats what may be repeated, and only that", async () => {
@@ -93,7 +97,12 @@ describeWithRealParts("failover", () => {
       const answer = await on.ask("/orders/x", { method });
       expect([method, answer.status]).toEqual([method, 200]);
     }
-    for (const [method, body] of [["POST", ""], ["POST", "{}"], ["PATCH", "{}"], ["PUT", "{}"]] as const) {
+    for (const [method, body] of [
+      ["POST", ""],
+      ["POST", "{}"],
+      ["PATCH", "{}"],
+      ["PUT", "{}"],
+    ] as const) {
       const before = on.origins["us/orders"].arrived.length;
       const answer = await on.ask("/orders/x", { method, body });
       expect([method, answer.status, answer.json().code]).toEqual([method, 502, "upstream-unreachable"]);
@@ -114,7 +123,9 @@ describeWithRealParts("failover", () => {
   });
 
   it("asks the other cluster also when the first dies over the request", async () => {
-    const arriving = new Promise<void>((resolve) => on.origins["eu/orders"].on("/orders/orders/dying", () => resolve()));
+    const arriving = new Promise<void>((resolve) =>
+      on.origins["eu/orders"].on("/orders/orders/dying", () => resolve()),
+    );
     const asked = on.ask("/orders/dying");
     await arriving;
     await kill("eu");

@@ -20,7 +20,9 @@ export default gateway(settings, [
     route("filtered", { path: "/filtered/*" }, { policies: [filter({})], to: origin }),
     route("nginx", { path: "/nginx/*" }, { to: us }),
     route("hasty", { path: "/hasty/*" }, { to: origin, timeouts: { connect: "300ms", firstByte: "500ms", total: "1s" } }),
+    route("upload", { path: "/slow-upload/*" }, { to: origin, timeouts: { firstByte: "300ms", total: "5s" } }),
     route("deaf", { path: "/deaf/*" }, { to: deaf, timeouts: { connect: "600ms", firstByte: "10s", total: "10s" } }),
+    route("rescued", { path: "/rescued/*" }, { to: deaf.or(origin), timeouts: { connect: "400ms", firstByte: "10s", total: "10s" } }),
     route("nobody", { path: "/nobody/*" }, { to: nobody }),
     route("get", { path: "/get/*", methods: ["GET"] }, { to: origin }),
   ]),
@@ -216,27 +218,32 @@ describeWithRealParts("forwarding", () => {
       expect((await response).statusCode).toBe(200);
     });
 
-    it("of 100 MB without a length goes through in bounded memory", async () => {
-      const piece = randomBytes(1_000_000);
-      const hash = createHash("sha256");
-      // So that what workerd keeps for any upload at all is not counted.
-      await on.ask("/bare/warm", { method: "POST", body: piece });
-      const before = on.gateway.memory();
-      let most = 0;
-      const { sent, response } = open("/bare/hundred", { method: "POST" });
-      for (let i = 0; i < 100; i++) {
-        hash.update(piece);
-        if (!sent.write(piece)) await once(sent, "drain");
-        most = Math.max(most, on.gateway.memory() - before);
-      }
-      sent.end();
-      const reading = await response;
-      expect(reading.statusCode).toBe(200);
-      const { body, headers } = JSON.parse(String(Buffer.concat(await reading.toArray())));
-      expect(body).toEqual({ bytes: 100_000_000, sha256: hash.digest("hex") });
-      expect(headers["transfer-encoding"]).toBe("chunked");
-      expect(most).toBeLessThan(40_000_000);
-    });
+    it.each([{}, { "content-length": 100_000_000 }])(
+      "of 100 MB goes through in bounded memory: %o",
+      async (headers) => {
+        const piece = randomBytes(1_000_000);
+        const hash = createHash("sha256");
+        // So that what workerd keeps for any upload at all is not counted.
+        await on.ask("/bare/warm", { method: "POST", body: piece });
+        const before = on.gateway.memory();
+        let most = 0;
+        const { sent, response } = open("/bare/hundred", { method: "POST", headers });
+        for (let i = 0; i < 100; i++) {
+          hash.update(piece);
+          if (!sent.write(piece)) await once(sent, "drain");
+          most = Math.max(most, on.gateway.memory() - before);
+        }
+        sent.end();
+        const reading = await response;
+        expect(reading.statusCode).toBe(200);
+        const echo = JSON.parse(String(Buffer.concat(await reading.toArray())));
+        expect(echo.body).toEqual({ bytes: 100_000_000, sha256: hash.digest("hex") });
+        expect(echo.headers).toMatchObject(
+          "content-length" in headers ? { "content-length": "100000000" } : { "transfer-encoding": "chunked" },
+        );
+        expect(most).toBeLessThan(40_000_000);
+      },
+    );
 
     it.each(["/edited/bytes", "/filtered/bytes", "/nginx/bytes"])(
       "keeps the bytes of its body, at %s",
@@ -455,6 +462,15 @@ describeWithRealParts("forwarding", () => {
       });
     });
 
+    it("that does not accept the connection is replaced by the next one", async () => {
+      const answer = await on.ask("/rescued/x");
+      expect(answer.echo().servedBy).toBe("origin");
+      expect((await on.gateway.recordOf(answer)).attempts).toMatchObject([
+        { backend: "deaf", error: "upstream-connect-timeout" },
+        { backend: "origin", status: 200 },
+      ]);
+    });
+
     it("that is silent gets 504 upstream-timeout, and hears that nobody waits any more", async () => {
       const atOrigin = held("/hasty/silent");
       const started = Date.now();
@@ -464,6 +480,16 @@ describeWithRealParts("forwarding", () => {
       expect(Date.now() - started).toBeLessThan(3_000);
       const { arrived } = await atOrigin;
       await until("the origin sees it", () => arrived.aborted);
+    });
+
+    it.each([{}, { "content-length": 15 }])("that waits for the client is not blamed for it: %o", async (headers) => {
+      const { sent, response } = open("/slow-upload/x", { method: "POST", headers });
+      for (let i = 0; i < 5; i++) {
+        sent.write("abc");
+        await new Promise((resolve) => setTimeout(resolve, 120));
+      }
+      sent.end();
+      expect((await response).statusCode).toBe(200);
     });
 
     it("that answers within the time is not cut for being slow to begin", async () => {

@@ -22,10 +22,16 @@ describeWithRealParts("the issuer's keys", () => {
   });
 
   /** A gateway that knows no keys yet. Each of `paths` has a key set of its own, published at the path of that name. */
-  async function cold(paths: readonly string[] = ["/jwks"], keySet = `{ timeout: "300ms", coolDown: "1s" }`): Promise<Gateway> {
+  async function cold(
+    paths: readonly string[] = ["/jwks"],
+    keySet = `{ timeout: "300ms", coolDown: "1s" }`,
+  ): Promise<Gateway> {
     const { origin } = new URL(on.issuer.jwksUrl);
     const routes = paths.map(
-      (path, i) => `route("r${i}", { path: "${path}" }, { to: origin, policies: [jwt({ issuer: "${ISSUER}", audience: "${AUDIENCE}",
+      (
+        path,
+        i,
+      ) => `route("r${i}", { path: "${path}" }, { to: origin, policies: [jwt({ issuer: "${ISSUER}", audience: "${AUDIENCE}",
         jwks: "${origin}${path}", keySet: ${keySet} })] })`,
     );
     const gateway = await on.another(`export default gateway(settings, [api("a", {}, [${routes.join(",\n")}])]);`);

@@ -49,7 +49,8 @@ describeWithRealParts("a rate limit", () => {
     return answers.flat();
   }
 
-  const count = (answers: readonly Answer[], status: number) => answers.filter((answer) => answer.status === status).length;
+  const count = (answers: readonly Answer[], status: number) =>
+    answers.filter((answer) => answer.status === status).length;
 
   it.each([
     ["/fixed", 20],
@@ -85,7 +86,11 @@ describeWithRealParts("a rate limit", () => {
     expect(refused.headers.ratelimit).toMatch(/^"\w+";r=0;t=[1-9][0-9]*/);
     expect(refused.headers["retry-after"]).toMatch(/^[1-9][0-9]*$/);
     expect(Number(refused.headers["retry-after"])).toBeLessThanOrEqual(longest);
-    expect(await on.gateway.recordOf(refused)).toMatchObject({ reason: "rate-limited", attempts: [], limits: [{ remaining: 0 }, {}].slice(0, path === "/two" ? 2 : 1) });
+    expect(await on.gateway.recordOf(refused)).toMatchObject({
+      reason: "rate-limited",
+      attempts: [],
+      limits: [{ remaining: 0 }, {}].slice(0, path === "/two" ? 2 : 1),
+    });
   });
 
   it("counts each caller, each key and each route by itself", async () => {

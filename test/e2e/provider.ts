@@ -35,6 +35,7 @@ export async function startProvider(): Promise<RunningProvider> {
         id_token_signed_response_alg: "ES256",
       },
     ],
+    ttl: { ClientCredentials: 600 },
     jwks: { keys: [{ ...(await exportJWK(privateKey)), kid: "provider-1", alg: "ES256", use: "sig" }] },
     cookies: { keys: ["not used: no browser signs in here"] },
     features: {

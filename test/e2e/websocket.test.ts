@@ -65,7 +65,9 @@ describeWithRealParts("a WebSocket", () => {
         const arriving = message(to);
         from.send(sent);
         const came = await arriving;
-        expect(typeof sent === "string" ? came : sent.equals(came as Buffer)).toEqual(typeof sent === "string" ? sent : true);
+        expect(typeof sent === "string" ? came : sent.equals(came as Buffer)).toEqual(
+          typeof sent === "string" ? sent : true,
+        );
       }
     }
   });
@@ -106,7 +108,11 @@ describeWithRealParts("a WebSocket", () => {
   });
 
   it("agrees on a subprotocol with the service, which learns who the client is", async () => {
-    const headers = { ...(await on.issuer.bearer({ sub: "user-1" })), "x-user-id": "root", origin: "https://shop.example.com" };
+    const headers = {
+      ...(await on.issuer.bearer({ sub: "user-1" })),
+      "x-user-id": "root",
+      origin: "https://shop.example.com",
+    };
     const { client } = await connected("/known", on.origin, headers, ["stock.v2", "stock.v1"]);
     expect(client.protocol).toBe("stock.v2");
     expect(on.origin.arrived.at(-1)?.headers).toMatchObject({
@@ -117,7 +123,10 @@ describeWithRealParts("a WebSocket", () => {
       "x-forwarded-host": "api.example.com",
       "x-portcullis-assertion": expect.stringMatching(/^ey/),
     });
-    const record = await on.gateway.record("of the upgrade", ({ route, status }) => route === "feed/known" && status === 101);
+    const record = await on.gateway.record(
+      "of the upgrade",
+      ({ route, status }) => route === "feed/known" && status === 101,
+    );
     expect(record).toMatchObject({ backend: "origin", attempts: [{ backend: "origin", status: 101 }] });
     expect(record).not.toHaveProperty("reason");
   });
