@@ -96,7 +96,7 @@ const config :Workerd.Config = (
   return { pid: child.pid as number, port, stop: stopper(child, ended) };
 }
 
-/** Starts nginx as one process with this `server` block. `$PORT` in it is the port to listen on. */
+/** Starts nginx as one process with these blocks of `http`. `$PORT` in them is the port to listen on. */
 export async function startNginx(name: string, http: string): Promise<Running> {
   const port = await freePort();
   const config = join(folder, `${name}.conf`);
@@ -176,10 +176,17 @@ export function cpuTime(pid: number): number {
   return sum;
 }
 
-/** Runs a command of the gateway as an operator would. */
+/** Runs a command of the gateway, as an operator would, and gives what it prints. */
 export async function gatewayCommand(...args: string[]): Promise<string> {
   const cli = join(import.meta.dirname, "..", "src", "cli.ts");
   const running = promisify(execFile)(process.execPath, [cli, ...args]);
   children.add(running.child);
-  return (await running.finally(() => children.delete(running.child))).stdout;
+  try {
+    return (await running).stdout;
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`gateway ${args.join(" ")} failed:\n${stdout}${stderr}`);
+  } finally {
+    children.delete(running.child);
+  }
 }

@@ -36,7 +36,7 @@ function cells(figure: Figure): string[] {
     microseconds?.toFixed(1) ?? "",
     `${shown(value)}${unit && ` ${unit}`}`,
     quartiles ? quartiles.map(shown).join(" to ") : "",
-    target === undefined ? "" : `at most ${target}${unit && ` ${unit}`}: ${verdict}`,
+    target === undefined ? "" : `≤ ${target}${unit && ` ${unit}`}  ${verdict}`,
   ];
 }
 

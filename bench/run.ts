@@ -6,28 +6,17 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { copyFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { findPackageJSON } from "node:module";
-import type { AddressInfo } from "node:net";
-import { arch, availableParallelism, cpus, platform, release, totalmem } from "node:os";
+import { arch, availableParallelism, cpus, loadavg, platform, release, totalmem } from "node:os";
 import { join } from "node:path";
-import { Worker } from "node:worker_threads";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
-import { exportJWK, generateKeyPair, SignJWT } from "jose";
-import { redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../src/dev/redis.ts";
-import { measureRows, measureStart, type Row, ratios, summary } from "./measure.ts";
-import {
-  cpuTimeAvailable,
-  folder,
-  gatewayCommand,
-  nginxVersion,
-  type Running,
-  startNginx,
-  startWorkerd,
-} from "./processes.ts";
+import { redisServerAvailable } from "../src/dev/redis.ts";
+import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
+import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
+import { type RowName, startRows } from "./rows.ts";
 
 /** What `--only` takes, and what each of them measures. */
 const PARTS = {
@@ -42,10 +31,14 @@ const PARTS = {
 } as const;
 type Part = keyof typeof PARTS;
 
+/** A compilation and a start take seconds, and vary less than requests do. */
+const COMPILATIONS = 3;
+const START_ROUNDS = 15;
+
 const options = new Command("npm run bench --")
   .description("What the gateway costs in CPU time, against a bare fetch(request) Worker")
-  .option("--rounds <n>", "how often each row takes its turn", count, 15)
-  .option("--requests <n>", "requests in one turn", count, 1_500)
+  .option("--rounds <n>", "how often each row takes its turn", count, 40)
+  .option("--requests <n>", "requests in one turn", count, 500)
   .option("--only <parts>", "some of the parts, separated by commas (default: all)", partsOf)
   .option("--json", "print JSON")
   .option("--markdown", "print a table for a README")
@@ -62,36 +55,40 @@ const options = new Command("npm run bench --")
   .opts<{ rounds: number; requests: number; only?: Part[]; json?: true; markdown?: true; strict?: true }>();
 
 const { rounds, requests } = options;
-const wanted = (part: Part): boolean => options.only?.includes(part) ?? true;
+const wanted = (...parts: Part[]): boolean => !options.only || parts.some((part) => options.only?.includes(part));
 const nginx = nginxVersion();
 const realRedis = redisServerAvailable();
 const measuresCpu = cpuTimeAvailable();
-const notes: string[] = [];
-if (!measuresCpu) {
+const notes = [
+  "The bare Worker does `fetch(new Request(origin + path, request))`. Each process has verified the token before it is measured; no request is refused by the limit; records are written, to /dev/null.",
+];
+const [load = 0] = loadavg();
+if (load > availableParallelism() / 4)
   notes.push(
-    "CPU per request and global scope are not measured: they are read from /proc/<pid>/task/*/schedstat, on Linux.",
+    `The machine had other work: load average ${load.toFixed(1)} at the start. That costs the larger program more.`,
   );
-}
+if (!measuresCpu)
+  notes.push(
+    "CPU per request and global scope are not measured: they come from /proc/<pid>/task/*/schedstat, which is Linux's.",
+  );
+if (!nginx) notes.push("nginx is not installed: there is no row of it, and the origin is a Node server.");
+
 const rowNames = measuresCpu ? rowsWanted() : [];
+const workers = workersWanted();
+const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
+const progress = new Progress(workers.length + rowNames.length * (rounds + 1) + 2 * startRounds);
 
-const progress = new Progress(
-  (wanted("compile") ? 3 : 1) +
-    2 +
-    rowNames.length * (rounds + 1) +
-    (wanted("startup") && measuresCpu ? 2 * rounds : 0),
-);
-
-const figures: Figure[] = [];
-const compiled = await buildWorkers();
-if (rowNames.length > 0) figures.push(...(await rowFigures()));
+const built = await buildWorkers();
+const figures: Figure[] = rowNames.length > 0 ? await rowFigures() : [];
 if (wanted("compile")) {
-  figures.push({ name: "compile", label: "compiling 10,000 routes", unit: "s", value: compiled.seconds, target: 5 });
+  const value = summary(built.flatMap(({ name, ms }) => (name === "ten-thousand" ? [ms / 1_000] : []))).median;
+  figures.push({ name: "compile", label: "compiling 10,000 routes", unit: "s", value, target: 5 });
 }
 if (wanted("bundle")) {
-  const value = compiled.demoBytes / 1_000;
+  const value = (built.find(({ name }) => name === "demo")?.gzipBytes as number) / 1_000;
   figures.push({ name: "bundle", label: "bundle of routes/, gzip", unit: "kB", value, target: 100 });
 }
-if (wanted("startup") && measuresCpu) figures.push(...(await startFigures()));
+if (startRounds > 0) figures.push(...(await startFigures()));
 progress.end();
 
 const report: Report = {
@@ -99,34 +96,42 @@ const report: Report = {
   machine: `${cpus()[0]?.model.trim()}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GB, ${platform()} ${release()} ${arch()}`,
   versions: versions(),
   command: ["npm run bench", ...(process.argv.length > 2 ? ["--", ...process.argv.slice(2)] : [])].join(" "),
-  method: `median of ${rounds} rounds of ${requests} requests, 16 at a time, rows in random order; ratios to the bare Worker within a round; origin: ${nginx ? "nginx" : "Node"}`,
+  method: `medians of ${rounds} rounds of ${requests} requests, ${CONCURRENCY} at a time, in random order; ratios are taken within a round`,
   notes,
   figures,
 };
-const print = options.json
-  ? (value: Report) => JSON.stringify(value, null, 2)
+const text = options.json
+  ? JSON.stringify(report, null, 2)
   : options.markdown
-    ? markdownReport
-    : plainReport;
-process.stdout.write(`${print(report)}\n`);
-// Servers and threads of this process would keep it; what it started ends with it.
-process.exit(options.strict && figures.some(missed) ? 1 : 0);
+    ? markdownReport(report)
+    : plainReport(report);
+// Servers and threads would keep this process; what it has started ends with it.
+process.stdout.write(`${text}\n`, () => process.exit(options.strict && figures.some(missed) ? 1 : 0));
 
 /** Which rows the parts need; the bare Worker always, to compare with. */
-function rowsWanted(): string[] {
-  const names = [
-    ...(wanted("gateway") || wanted("routes") ? ["gateway"] : []),
-    ...(wanted("limiter") ? ["limiter"] : []),
-    ...(wanted("routes") ? ["routes", "miss", "routes-miss"] : []),
-    ...(wanted("hono") ? ["hono"] : []),
-    ...(wanted("nginx") && nginx ? ["nginx"] : []),
-  ];
-  if (wanted("nginx") && !nginx) notes.push("nginx is not installed, so there is no row of it.");
+function rowsWanted(): RowName[] {
+  const names: RowName[] = [];
+  if (wanted("gateway", "routes")) names.push("gateway");
+  if (wanted("limiter")) names.push("limiter");
+  if (wanted("routes")) names.push("routes", "miss", "routes-miss");
+  if (wanted("hono")) names.push("hono");
+  if (wanted("nginx") && nginx) names.push("nginx");
   return names.length > 0 ? ["bare", ...names] : [];
 }
 
-/** All Workers as `<name>.js` in the folder. */
-async function buildWorkers(): Promise<{ seconds: number; demoBytes: number }> {
+/** Which gateways are to be built, the last one as often as its compile time is measured. */
+function workersWanted(): string[] {
+  const names: string[] = [];
+  if (wanted("bundle", "startup")) names.push("demo");
+  if (wanted("gateway", "routes")) names.push("ten");
+  if (wanted("limiter")) names.push("limited");
+  if (wanted("compile")) names.push(...new Array<string>(COMPILATIONS).fill("ten-thousand"));
+  else if (wanted("routes", "startup")) names.push("ten-thousand");
+  return names;
+}
+
+/** Puts `<name>.js` of all Workers into the folder. */
+async function buildWorkers(): Promise<{ name: string; ms: number; gzipBytes: number }[]> {
   await build({
     entryPoints: ["bare", "hono-proxy", "empty"].map((name) => join(import.meta.dirname, "workers", `${name}.ts`)),
     outdir: folder,
@@ -136,37 +141,31 @@ async function buildWorkers(): Promise<{ seconds: number; demoBytes: number }> {
     conditions: ["workerd", "worker", "browser"],
     target: "es2024",
   });
-  const gateway = async (name: string, routes: string) => {
+  const all = [];
+  for (const name of workers) {
+    const routes =
+      name === "demo" ? join(import.meta.dirname, "..", "routes") : join(import.meta.dirname, "routes", `${name}.ts`);
     const out = join(folder, name);
     const said = await gatewayCommand("build", "--json", "--routes", routes, "--out", out);
-    progress.step("building");
     await copyFile(join(out, "worker.js"), join(folder, `${name}.js`));
-    return JSON.parse(said) as { ms: number; gzipBytes: number };
-  };
-  const own = (name: string) => join(import.meta.dirname, "routes", `${name}.ts`);
-  const { gzipBytes } = await gateway("demo", join(import.meta.dirname, "..", "routes"));
-  await gateway("ten", own("ten"));
-  await gateway("limited", own("limited"));
-  const seconds: number[] = [];
-  for (let i = 0; i < (wanted("compile") ? 3 : 1); i++) {
-    const { ms } = await gateway("ten-thousand", own("ten-thousand"));
-    seconds.push(ms / 1_000);
+    all.push({ name, ...(JSON.parse(said) as { ms: number; gzipBytes: number }) });
+    progress.step("building");
   }
-  return { seconds: summary(seconds).median, demoBytes: gzipBytes };
+  return all;
 }
 
 async function rowFigures(): Promise<Figure[]> {
-  const rows = await startRows();
+  const rows = await startRows(rowNames, nginx !== undefined);
   const measured = await measureRows(rows, { rounds, requests }, (what) => progress.step(what));
   await Promise.all(rows.map(({ running }) => running.stop()));
-  const values = (name: string) => measured.get(name) as number[];
-  const ofBare = (name: string, label: string, target?: number): Figure[] => {
+  const values = (name: RowName) => measured.get(name) as number[];
+  const ofBare = (name: RowName, label: string, target?: number): Figure[] => {
     if (!rowNames.includes(name)) return [];
     const { median: value, quartiles } = summary(ratios(values(name), values("bare")));
     const microseconds = summary(values(name)).median;
     return [{ name, label, unit: "", value, quartiles, microseconds, ...(target !== undefined && { target }) }];
   };
-  const ofTen = (name: string, few: string, label: string, target?: number): Figure[] => {
+  const ofTen = (name: RowName, few: RowName, label: string, target?: number): Figure[] => {
     if (!rowNames.includes(name)) return [];
     const { median: value, quartiles } = summary(ratios(values(name), values(few)));
     return [{ name: `${name}-of-${few}`, label, unit: "", value, quartiles, ...(target !== undefined && { target }) }];
@@ -185,123 +184,6 @@ async function rowFigures(): Promise<Figure[]> {
   ];
 }
 
-async function startRows(): Promise<Row[]> {
-  const { token, jwks } = await issuer();
-  const origin = await startOrigin();
-  const gatewayBindings = { ORIGIN: origin, ISSUER_JWKS: jwks, REDIS_URL: "http://127.0.0.1:9", REDIS_TOKEN: "unused" };
-  const found = requestFor("/v1/orders-500/4711/items?page=2", token);
-  const missing = requestFor("/v1/orders-500/4711/nothing?page=2", token);
-  const row = async (name: string, running: Promise<Running>, request = found, status = 200): Promise<Row> => ({
-    name,
-    running: await running,
-    request,
-    status,
-  });
-  const worker = (name: string, bindings: Record<string, string>) => startWorkerd({ name, bindings });
-  const rows: Record<string, () => Promise<Row>> = {
-    bare: () => row("bare", worker("bare", { ORIGIN: origin })),
-    gateway: () => row("gateway", worker("ten", gatewayBindings)),
-    limiter: async () => row("limiter", worker("limited", { ...gatewayBindings, ...(await startStore()) })),
-    routes: () => row("routes", worker("ten-thousand", gatewayBindings)),
-    miss: () => row("miss", worker("ten", gatewayBindings), missing, 404),
-    "routes-miss": () => row("routes-miss", worker("ten-thousand", gatewayBindings), missing, 404),
-    hono: () => row("hono", worker("hono-proxy", { ORIGIN: origin })),
-    nginx: () =>
-      row(
-        "nginx",
-        startNginx(
-          "proxy",
-          `upstream origin { server ${new URL(origin).host}; keepalive 64; keepalive_requests 100000000; }
-  server {
-    listen 127.0.0.1:$PORT;
-    location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; }
-  }`,
-        ),
-      ),
-  };
-  return Promise.all(rowNames.map((name) => (rows[name] as () => Promise<Row>)()));
-}
-
-/** Ten headers that browsers send, and the token. */
-function requestFor(target: string, token: string): string {
-  return [
-    `GET ${target} HTTP/1.1`,
-    "Host: api.example.com",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
-    "Accept: application/json",
-    "Accept-Language: en-GB,en;q=0.9,de;q=0.8",
-    "Accept-Encoding: gzip, deflate, br, zstd",
-    "Referer: https://shop.example.com/account/orders",
-    "Cookie: session=8f14e45fceea167a5a36dedd4bea2543; theme=dark; consent=1",
-    'Sec-CH-UA: "Chromium";v="142", "Not;A=Brand";v="24"',
-    'Sec-CH-UA-Platform: "Linux"',
-    "Sec-Fetch-Mode: cors",
-    "Sec-Fetch-Site: same-site",
-    `Authorization: Bearer ${token}`,
-    "",
-    "",
-  ].join("\r\n");
-}
-
-async function issuer(): Promise<{ token: string; jwks: string }> {
-  const { privateKey, publicKey } = await generateKeyPair("ES256");
-  const keys = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "bench", alg: "ES256", use: "sig" }] });
-  const server = createServer((_, response) => response.setHeader("content-type", "application/json").end(keys));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const token = await new SignJWT({ email: "alice@example.com", scope: "orders:read orders:write" })
-    .setProtectedHeader({ alg: "ES256", kid: "bench", typ: "at+jwt" })
-    .setIssuer("https://login.example.com")
-    .setAudience("https://api.example.com")
-    .setSubject("user-4711")
-    .setIssuedAt()
-    .setExpirationTime("2h")
-    .sign(privateKey);
-  return { token, jwks: `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks.json` };
-}
-
-/** Resolves to its URL. One answer for all paths, with headers of which the gateway takes some away. */
-async function startOrigin(): Promise<string> {
-  const items = [1, 2, 3, 4].map((id) => ({
-    id,
-    sku: `KB-${id}00-DE`,
-    name: "Mechanical keyboard",
-    quantity: id,
-    price: "89.90",
-  }));
-  const body = JSON.stringify({ order: "4711", page: 2, items });
-  const headers = {
-    "content-type": "application/json",
-    "cache-control": "private, max-age=0",
-    etag: '"5d8c72a5edda8d6a"',
-    "x-powered-by": "Express",
-    "x-backend": "orders-7d9f",
-  };
-  if (nginx) {
-    const added = Object.entries(headers)
-      .slice(1)
-      .map(([name, value]) => `add_header ${name} '${value}';`);
-    const { port } = await startNginx(
-      "origin",
-      `server { listen 127.0.0.1:$PORT; location / { default_type application/json; ${added.join(" ")} return 200 '${body}'; } }`,
-    );
-    return `http://127.0.0.1:${port}`;
-  }
-  return `http://127.0.0.1:${await startThread<number>("origin", { headers, body })}`;
-}
-
-async function startStore(): Promise<Record<"REDIS_URL" | "REDIS_TOKEN", string>> {
-  const { host, port } = await (realRedis ? startRedisServer() : startEmbeddedRedis());
-  const token = "bench";
-  return { REDIS_URL: await startThread<string>("bridge", { redis: { host, port }, token }), REDIS_TOKEN: token };
-}
-
-/** Starts a module of this folder in a thread; resolves to the first thing that it says. */
-function startThread<Said>(name: string, workerData: object): Promise<Said> {
-  return new Promise((resolve, reject) => {
-    new Worker(join(import.meta.dirname, `${name}.ts`), { workerData }).once("message", resolve).once("error", reject);
-  });
-}
-
 /**
  * Global scope: what workerd spends until it listens, which it does once the module is compiled and evaluated, more than it spends
  * on an empty Worker. workerd itself takes some 17 ms. Beside the empty module lies the measured one as a text that nothing imports,
@@ -313,7 +195,7 @@ async function startFigures(): Promise<Figure[]> {
     const more = await measureStart(
       () => startWorkerd({ name: worker }),
       () => startWorkerd({ name: "empty", carries: `${worker}.js` }),
-      rounds,
+      startRounds,
       () => progress.step("starting Workers"),
     );
     const { median: value, quartiles } = summary(more);

