@@ -4,4 +4,4 @@ import { consumer } from "portcullis";
 export const storefront = consumer("storefront", { claims: { client_id: "storefront" } });
 
 /** The warehouse's system, which orders in bulk. */
-export const warehouse = consumer("warehouse", { claims: { client_id: "warehouse" }, groups: ["partners"] });
+export const warehouse = consumer("warehouse", { claims: { client_id: "warehouse" } });

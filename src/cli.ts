@@ -84,7 +84,7 @@ program
 program
   .command("token")
   .description("print a token that the demo accepts")
-  .requiredOption("--sub <subject>", "who the token is about")
+  .requiredOption("--sub <subject>", "who the token is about", subject)
   .option("--scope <scopes>", "scopes, separated by blanks", "")
   .option("--client <id>", "the client_id claim: storefront and warehouse are declared consumers", "storefront")
   .option("--expires <duration>", "how long it is valid", duration, "1h")
@@ -152,6 +152,11 @@ function duration(text: string): string {
 function claims(text: string, others: readonly string[] = []): readonly string[] {
   if (!/^[^=]+=/.test(text)) throw new InvalidArgumentError("A claim is written as name=value.");
   return [...others, text];
+}
+
+function subject(text: string): string {
+  if (text === "") throw new InvalidArgumentError("A token is about somebody.");
+  return text;
 }
 
 function port(text: string): number {

@@ -30,7 +30,8 @@ export const isName = (value: unknown): value is string =>
 export const NAME_FIX = "use letters, digits, - . _; 63 at most";
 const BACKEND_FIX = "use a cluster or cluster.service(name)";
 const HOST = /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
-const METHOD = /^[A-Z]{2,20}$/;
+// CONNECT, TRACE and TRACK cannot be sent with `fetch`.
+const METHOD = /^(?!(?:CONNECT|TRACE|TRACK)$)[A-Z]{2,20}$/;
 // The token of RFC 9110, 5.6.2: names of headers and cookies.
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
@@ -108,7 +109,7 @@ export const shapes = {
     path: z
       .union([z.string().startsWith("/", "must begin with /"), regex], "must be a text that begins with /, or a RegExp")
       .optional(),
-    methods: z.array(z.string().regex(METHOD, "is no method in upper case")).min(1).optional(),
+    methods: z.array(z.string().regex(METHOD, "is no method in upper case that can be forwarded")).min(1).optional(),
     headers: conditions.optional(),
     query: conditions.optional(),
     cookies: conditions.optional(),
@@ -130,7 +131,6 @@ export const shapes = {
   /** What a policy's options may refer to; checked where they are planned. */
   consumer: z.strictObject({
     claims: z.record(z.string(), z.string()),
-    groups: z.array(z.string()).optional(),
   }),
   endpoint: z.strictObject({
     cluster: z.custom<ClusterDeclaration>((value) => ofKind(value, "cluster"), "must be a cluster"),

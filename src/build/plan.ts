@@ -27,6 +27,8 @@ import type { Reference as Declared } from "../config/values.ts";
 import type { CompileContext } from "../policies/contract.ts";
 import { middleware } from "../policies/middleware.ts";
 import { policyOrder } from "../policies/order.ts";
+import type { RateLimitConfig } from "../policies/rate-limit.ts";
+import { gatewayHeaders } from "../table/gateway-headers.ts";
 import {
   type GatewaySettings,
   type PolicyName,
@@ -82,6 +84,7 @@ class Plan {
   readonly #clusters = new Map<string, TableCluster>();
   readonly #consumers = new Map<string, TableConsumer>();
   readonly #identityHeaders = new Set<string>();
+  readonly #overrideCookies = new Set<string>();
   readonly #declarations = new Map<string, Declaration>();
   readonly #compiled = new Map<PolicyDeclaration, Compiled | undefined>();
   readonly #policies = new Numbered<TablePolicy>();
@@ -105,6 +108,7 @@ class Plan {
       .sort((a, b) => (a.id < b.id ? -1 : 1))
       .map(({ api, route, held, id }) => this.#route(api, route, id, held));
     this.#refuseAmbiguity(routes);
+    this.#refuseForged(routes);
     const names = (kind: Declared["kind"]) =>
       [...this.#references.values()]
         .filter((reference) => reference.kind === kind)
@@ -122,6 +126,7 @@ class Plan {
       routes,
       unmatched,
       identityHeaders: [...this.#identityHeaders].sort(),
+      overrideCookies: [...this.#overrideCookies].sort(),
     } as const;
     const id = createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
     return { table: { ...content, id }, declarations: this.#declarations, references: this.#references };
@@ -270,7 +275,7 @@ class Plan {
     else this.#declarations.set(`consumer ${name}`, declared);
     shape(this.#problems, declared, subject, shapes.consumer, options);
     if (this.#problems.count > before) return false;
-    this.#consumers.set(name, { name, groups: [...new Set(options.groups)].sort() });
+    this.#consumers.set(name, { name });
     return true;
   }
 
@@ -299,8 +304,44 @@ class Plan {
     }
   }
 
+  /** What goes by a header that only the gateway may say would go by what a client made up. */
+  #refuseForged(routes: readonly TableRoute[]): void {
+    const isGateways = gatewayHeaders([...this.#identityHeaders]);
+    for (const route of routes) {
+      const { action } = route;
+      const policies = route.policies.map((position) => this.#policies.values[position] as TablePolicy);
+      const keys = policies.flatMap(({ policy, config }) =>
+        policy === "rateLimit" ? (config as RateLimitConfig).per : [],
+      );
+      const named = [
+        ...route.matches.flatMap(({ headers }) => headers.map(({ name }) => name)),
+        ...keys.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
+        action.kind === "split" && action.sticky.by === "header" ? action.sticky.name : "",
+      ];
+      for (const name of new Set(named)) {
+        if (!isGateways(name.toLowerCase())) continue;
+        const message = `goes by the header "${name}", which only the gateway may say: here it is whatever the client sent`;
+        const fix = 'go by "consumer", { claim: ... } or a header of the client\'s own';
+        this.#problems.add(this.#declarations.get(`route ${route.id}`), `route "${route.id}"`, message, fix);
+      }
+      const claims = keys.some((key) => key === "consumer" || (typeof key === "object" && "claim" in key));
+      if (claims && !policies.some(({ policy }) => policy === "jwt")) {
+        const message = "limits by who is calling, but nothing says who that is";
+        this.#problems.add(
+          this.#declarations.get(`route ${route.id}`),
+          `route "${route.id}"`,
+          message,
+          'add jwt({ ... }), or use per: "client"',
+        );
+      }
+    }
+  }
+
   #split(split: Split, id: string): TableAction {
     const { sticky, override, salt } = split.options;
+    // Who may choose sends the secret along with any request: no route's origin gets it.
+    if (override?.header) this.#identityHeaders.add(override.header.toLowerCase());
+    if (override?.cookie) this.#overrideCookies.add(override.cookie);
     return {
       kind: "split",
       salt: salt ?? id,

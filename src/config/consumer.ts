@@ -3,7 +3,6 @@ import { type Declaration, declaredAt } from "./declaration.ts";
 export interface ConsumerOptions {
   /** By which tokens it is known: every listed claim must have this value. */
   readonly claims: Readonly<Record<string, string>>;
-  readonly groups?: readonly string[];
 }
 
 /** A named caller. Policies refer to it by value: `jwt({ consumers: [shop] })`, `rateLimit({ consumers: [[shop, 1000]] })`. */

@@ -7,6 +7,7 @@
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { type Duplex, Transform } from "node:stream";
+import { problems } from "../table/problems.ts";
 import { close as closeServer, listen } from "./loopback.ts";
 
 /** A gateway that runs somewhere on loopback. */
@@ -34,6 +35,14 @@ const MAX_HEADERS = 144 * 1024;
 
 /** Written to send the headers at once; flushHeaders() would send those that are not ASCII in another encoding than they came. */
 const NOTHING = Buffer.alloc(0);
+
+/** A whole answer on the wire. */
+function problemText(code: "bad-request" | "headers-too-large" | "method-not-implemented"): string {
+  const [status, title] = code === "headers-too-large" ? [431, "The headers are too large"] : problems[code];
+  const body = `${JSON.stringify({ type: `urn:portcullis:problem:${code}`, title, status, code })}\n`;
+  const head = ["content-type: application/problem+json", `content-length: ${body.length}`, "connection: close"];
+  return `HTTP/1.1 ${status} ${title}\r\n${head.join("\r\n")}\r\n\r\n${body}`;
+}
 
 interface Generation {
   readonly version: Version;
@@ -146,6 +155,12 @@ export async function startFront(port: number): Promise<Front> {
     void pass(incoming, response);
   });
   server.on("upgrade", (incoming, client, head) => void tunnel(incoming, client, head));
+  // What is no HTTP reaches no Worker, here or on Cloudflare; who tries it by hand still gets a problem document.
+  server.on("clientError", (error: NodeJS.ErrnoException, client) => {
+    if (!client.writable) return client.destroy();
+    client.end(problemText(error.code === "HPE_HEADER_OVERFLOW" ? "headers-too-large" : "bad-request"));
+  });
+  server.on("connect", (_, client) => client.end(problemText("method-not-implemented")));
   const actual = await listen(server, port);
 
   return {

@@ -18,7 +18,7 @@ export function chooseBackends(
   secret: (reference: SplitAction["override"] & object) => string,
 ): readonly number[] {
   if (action.kind === "forward") return action.backends;
-  const { arm, by } = overriddenArm(action, exchange, request, secret) ?? stickyArm(action, exchange, request);
+  const { arm, by } = overriddenArm(action, request, secret) ?? stickyArm(action, exchange, request);
   exchange.record.arm = arm.name;
   exchange.record.armBy = by;
   exchange.responseEdits.push({ action: "set", name: "x-portcullis-arm", value: arm.name });
@@ -27,19 +27,15 @@ export function chooseBackends(
 
 type Choice = { arm: SplitAction["arms"][number]; by: string };
 
+/** Header and cookie have been taken out of what origins get, on all routes (upstream-headers.ts): the secret is the gateway's. */
 function overriddenArm(
   { arms, override }: SplitAction,
-  exchange: Exchange,
   request: Request,
   secret: (reference: SplitAction["override"] & object) => string,
 ): Choice | undefined {
   if (!override) return undefined;
   const header = override.header ? request.headers.get(override.header) : null;
-  const cookies = request.headers.get("cookie");
-  const cookie = override.cookie ? cookieValue(cookies, override.cookie) : null;
-  // The secret is the gateway's: no origin gets to see it.
-  if (override.header) exchange.upstream.delete(override.header);
-  if (override.cookie && cookie !== null) withoutCookie(exchange.upstream, cookies as string, override.cookie);
+  const cookie = override.cookie ? cookieValue(request.headers.get("cookie"), override.cookie) : null;
   for (const [wish, by] of [
     [header, "override-header"],
     [cookie, "override-cookie"],
@@ -50,12 +46,6 @@ function overriddenArm(
     if (colon > 0 && constantTimeEqual(wish.slice(colon + 1), secret(override)) && arm) return { arm, by };
   }
   return undefined;
-}
-
-function withoutCookie(headers: Headers, cookies: string, name: string): void {
-  const kept = cookies.split(";").filter((pair) => pair.slice(0, pair.indexOf("=")).trim() !== name);
-  if (kept.length === 0) headers.delete("cookie");
-  else headers.set("cookie", kept.join(";").trim());
 }
 
 function stickyArm({ arms, salt, sticky }: SplitAction, exchange: Exchange, request: Request): Choice {

@@ -1,9 +1,9 @@
 /** Whom a request comes from: the address that address lists, limits and X-Forwarded-For go by. */
 import { inRange, parseAddress, parseRange, type Range } from "../table/cidr.ts";
 
-// Whether the runtime tells the peer's address, as workerd by itself does in `request.cf.clientIp`; on Cloudflare and under
-// wrangler there is no such property. Asked once per isolate, since reading `cf` parses JSON.
-let tellsPeer: boolean | undefined;
+// Whether the runtime has ever told a peer's address, as workerd by itself does in `request.cf.clientIp`. Then it faces clients
+// itself, and a request that comes without, over a Unix socket, may be anybody's.
+let facesClients = false;
 
 /**
  * CF-Connecting-IP, which Cloudflare sets on every request and which a client cannot. Where the runtime faces clients itself, the
@@ -11,10 +11,9 @@ let tellsPeer: boolean | undefined;
  */
 export function clientAddress(request: Request, trusted: readonly Range[]): string {
   const named = request.headers.get("cf-connecting-ip") ?? "";
-  if (tellsPeer === false) return named;
   const peer = (request.cf as { clientIp?: unknown } | undefined)?.clientIp;
-  tellsPeer ??= typeof peer === "string";
-  if (typeof peer !== "string") return named;
+  if (typeof peer !== "string") return facesClients ? "" : named;
+  facesClients = true;
   const address = withoutPort(peer);
   const parsed = parseAddress(address);
   const proxy = parsed !== undefined && trusted.some((range) => inRange(parsed, range));

@@ -9,6 +9,8 @@ import { type Upload, upload } from "./upload.ts";
 /** One place to ask, ready to be asked. */
 export interface Attempt {
   readonly backend: string;
+  /** The cluster's, for the record. */
+  readonly region?: string;
   readonly url: string;
   readonly ingress: Ingress;
   readonly headers: Headers;
@@ -41,6 +43,7 @@ export async function forward(
   const whole = new AbortController();
   const end = (why: ProblemCode) => whole.abort(why);
   const sending = upload(exchange, request, maxBody, end);
+  if (whole.signal.aborted) return { failed: whole.signal.reason };
   const repeatable = IDEMPOTENT.has(request.method) && sending.sent === undefined;
   // Left running while the body streams; the runtime drops it with the request.
   const totalTimer = timeouts.total > 0 ? setTimeout(end, timeouts.total, "upstream-timeout") : undefined;
@@ -60,7 +63,7 @@ export async function forward(
 }
 
 async function ask(
-  { backend, url, ingress, headers }: Attempt,
+  { backend, region, url, ingress, headers }: Attempt,
   exchange: Exchange,
   request: Request,
   { body, sent }: Upload,
@@ -85,7 +88,7 @@ async function ask(
     timers.forEach(clearTimeout);
   };
   const log = (facts: { status: number } | { error: string }) =>
-    exchange.record.attempts.push({ backend, ...facts, ms: Date.now() - started });
+    exchange.record.attempts.push({ backend, ...(region && { region }), ...facts, ms: Date.now() - started });
   try {
     const response = await ingress.fetch(url, {
       method: request.method,

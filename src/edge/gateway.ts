@@ -97,7 +97,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
     const length = Number(request.headers.get("content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
-    if (!FORWARDABLE.test(request.method)) return refuse("method-not-allowed");
+    if (UNSENT.has(request.method)) return refuse("method-not-implemented");
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
     if (/[/?#]/.test(request.headers.get("host") ?? "")) return refuse("host-invalid");
     const carries = length > 0 || request.headers.has("transfer-encoding");
@@ -108,7 +108,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const found = match(target);
     const route = found.kind === "route" ? (table.routes[found.route] as TableRoute) : isolate.unmatched;
     if (found.kind === "route") record.route = route.id;
-    const upstream = upstreamHeaders(request, target, record.client, isolate.isStripped, table.gateway);
+    const upstream = upstreamHeaders(request, target, record.client, isolate.isStripped, table);
     if (!upstream) return refuse("bad-request", { detail: "A header has a control character." });
     const exchange: Exchange = {
       route,
@@ -193,7 +193,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       ? `${ingress.origin ? new URL(ingress.origin).protocol : `${cluster.scheme}:`}//${backend.host}${isolate.portOf(ingress)}`
       : (ingress.origin ?? `${cluster.scheme}://${target.authority}`);
     const url = `${origin}${ingress.path}${backend.path ?? ""}${target.path}${target.search}`;
-    return { backend: backend.name, url, ingress, headers };
+    return { backend: backend.name, ...(cluster.region && { region: cluster.region }), url, ingress, headers };
   }
 
   function redirect(action: RedirectAction, target: RequestTarget, route: TableRoute, matched: number): Response {
@@ -238,8 +238,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   }
 }
 
-// CONNECT asks for a tunnel and TRACE for an echo of credentials (RFC 9110, 9.3.6 and 9.3.8); `fetch` sends neither.
-const FORWARDABLE = /^(?!(?:CONNECT|TRACE|TRACK)$)/;
+// CONNECT asks for a tunnel and TRACE for an echo of credentials (RFC 9110, 9.3.6 and 9.3.8); `fetch` sends none of these.
+const UNSENT = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 /** Whether a policy was reading the request's body when that broke off: chunks that are none, or a client that is gone. */
 const isBroken = (request: Request, error: unknown): boolean =>
@@ -268,6 +268,7 @@ async function runPolicies(
     if (response && !c.finalized) c.res = response;
   };
   await dispatch(0);
+  if (!c.finalized) throw new Error("a middleware has neither answered nor called next()");
   return c.res;
 }
 

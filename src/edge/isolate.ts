@@ -4,12 +4,12 @@
  */
 import type { MiddlewareHandler } from "hono";
 import type { GatewayEnv, GatewayRuntime, PolicyRun } from "../policies/contract.ts";
+import { gatewayHeaders } from "../table/gateway-headers.ts";
 import { Matcher, type MatchIndex } from "../table/match.ts";
 import type { PolicyName, RouteTable, TableBackend, TableCluster, TablePolicy, TableRoute } from "../table/table.ts";
 import { Assertions } from "./assertion.ts";
 import { trustedRanges } from "./client.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
-import { strippedNames } from "./upstream-headers.ts";
 
 /** What the build puts into the Worker. */
 export interface GatewayParts {
@@ -38,7 +38,7 @@ export class Isolate {
   constructor({ table, index, runs, middleware }: GatewayParts) {
     this.table = table;
     this.matcher = new Matcher(table.routes, index);
-    this.isStripped = strippedNames(table.identityHeaders);
+    this.isStripped = gatewayHeaders(table.identityHeaders);
     this.trustedProxies = trustedRanges(table.gateway.trustedProxies);
     this.assertions = table.gateway.assertion && new Assertions(table.gateway.assertion);
     this.unmatched = {

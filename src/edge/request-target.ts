@@ -2,6 +2,7 @@
  * What the client asked for, taken from the URL as it came over the wire: workerd hands `request.url` on unparsed (measured:
  * `http://API.example.com:8787/a/../b//c?q=%zz` stays so), and parsing it would already decide what `..` means.
  */
+import { parseAddress } from "../table/cidr.ts";
 import { normalisePath, type PathOptions } from "../table/path.ts";
 import type { ProblemCode } from "../table/problems.ts";
 
@@ -29,8 +30,9 @@ export function readTarget(url: string, maxUrl: number, options: PathOptions): R
   const pathAt = slash === -1 || (question !== -1 && question < slash) ? -1 : slash;
   const authority = url.slice(afterScheme, pathAt !== -1 ? pathAt : question !== -1 ? question : url.length);
   const parts = AUTHORITY.exec(authority);
-  if (!parts) return { refused: "host-invalid" };
+  if (!parts || Number(parts[3] ?? 0) > 65_535) return { refused: "host-invalid" };
   const name = parts[1] ?? `[${parts[2]}]`;
+  if (!isHost(parts[1], parts[2])) return { refused: "host-invalid" };
   const search = question === -1 ? "" : (url.slice(question).split("#", 1)[0] as string);
   const rawPath =
     pathAt === -1 ? "/" : (url.slice(pathAt, question === -1 ? undefined : question).split("#", 1)[0] as string);
@@ -47,6 +49,15 @@ export function readTarget(url: string, maxUrl: number, options: PathOptions): R
     search,
   };
 }
+
+// A name that ends in a number is an IPv4 address to URL parsers (WHATWG URL, 3.5), which read 127.1, 0x7f.1 and 2130706433 as
+// 127.0.0.1: only the form that they write is the host that it looks like.
+const ENDS_IN_NUMBER = /(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$/;
+
+const isHost = (name: string | undefined, v6: string | undefined): boolean => {
+  if (name === undefined) return v6?.includes(":") === true && parseAddress(v6) !== undefined;
+  return !ENDS_IN_NUMBER.test(name) || (!name.endsWith(".") && parseAddress(name) !== undefined);
+};
 
 /** The first value of a query parameter, decoded as browsers do (`+` is a blank); null when it is absent. */
 export function queryValue(search: string, name: string): string | null {

@@ -19,7 +19,10 @@ export function upload(exchange: Exchange, request: Request, limit: number, end:
   const stated = request.headers.get("content-length");
   // An empty body is a stream as well, which could not be sent twice, nor with GET.
   const body = stated === "0" ? null : exchange.body !== undefined ? exchange.body : request.body;
-  if (!(body instanceof ReadableStream)) return { body };
+  if (!(body instanceof ReadableStream)) {
+    if (body && body.byteLength > limit) end("body-too-large");
+    return { body };
+  }
   const { readable, writable } =
     stated === null ? new IdentityTransformStream() : new FixedLengthStream(Number(stated));
   // A stated length has been held against the limit already. The runtime cannot pipe what a policy put together.

@@ -1,54 +1,7 @@
 /** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. And the way back. */
-import type { HeaderEdit } from "../policies/contract.ts";
-import type { GatewaySettings } from "../table/table.ts";
+import { type HeaderEdit, removeCookie } from "../policies/contract.ts";
+import type { RouteTable } from "../table/table.ts";
 import type { RequestTarget } from "./request-target.ts";
-
-// For one connection only (RFC 9110, 7.6.1; Proxy-Connection never was standard but is sent).
-const HOP_BY_HOP = [
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-];
-
-// Said by the gateway alone. The second row names other servers' ways to say the client's address; the third would have the origin
-// serve another path or method than the one that was matched.
-const GATEWAY_ONLY = [
-  "forwarded",
-  "x-real-ip",
-  "cf-connecting-ip",
-  "cf-connecting-ipv6",
-  "cf-pseudo-ipv4",
-  "true-client-ip",
-  "x-client-ip",
-  "x-cluster-client-ip",
-  "fastly-client-ip",
-  "x-original-url",
-  "x-rewrite-url",
-  "x-http-method",
-  "x-http-method-override",
-  "x-method-override",
-];
-
-const NAMESPACES = ["x-forwarded-", "x-consumer-", "x-portcullis-"];
-
-export type IsStripped = (name: string) => boolean;
-
-/**
- * Decides by name, in lower case. Underscores count as hyphens, since CGI-style origins read `X_User_Id` and `X-User-Id` as one.
- */
-export function strippedNames(identityHeaders: readonly string[]): IsStripped {
-  const names = new Set([...HOP_BY_HOP, ...GATEWAY_ONLY, ...identityHeaders]);
-  return (name) => {
-    const spelled = name.includes("_") ? name.replaceAll("_", "-") : name;
-    return names.has(spelled) || NAMESPACES.some((namespace) => spelled.startsWith(namespace));
-  };
-}
 
 /**
  * A copy of the request's headers, cleaned, with X-Forwarded-For, -Host, -Proto and X-Real-IP set. Headers that the client lists in
@@ -60,8 +13,8 @@ export function upstreamHeaders(
   request: Request,
   target: RequestTarget,
   client: string,
-  isStripped: IsStripped,
-  settings: GatewaySettings,
+  isStripped: (name: string) => boolean,
+  { gateway: settings, overrideCookies }: RouteTable,
 ): Headers | undefined {
   const upstream = new Headers(request.headers);
   for (const [name, value] of request.headers) {
@@ -69,6 +22,7 @@ export function upstreamHeaders(
     if (isStripped(name)) upstream.delete(name);
   }
   for (const name of listedInConnection(request.headers)) upstream.delete(name);
+  for (const name of overrideCookies) removeCookie(upstream, name);
   if (client !== "") {
     const came = settings.forwardedFor === "append" ? request.headers.get("x-forwarded-for") : null;
     upstream.set("x-forwarded-for", came ? `${came}, ${client}` : client);

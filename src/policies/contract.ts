@@ -120,7 +120,7 @@ export interface DecisionRecord {
   arm?: string;
   armBy?: string;
   backend?: string;
-  readonly attempts: { backend: string; status?: number; error?: string; ms: number }[];
+  readonly attempts: { backend: string; region?: string; status?: number; error?: string; ms: number }[];
   status: number;
   /** Why the gateway itself gave this answer; absent when the origin did. */
   reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy";
@@ -162,6 +162,15 @@ export function refuse(
   if (!enforced) return undefined;
   exchange.record.reason = code;
   return problemResponse(code, exchange.record.id, extras);
+}
+
+/** Takes a cookie out of request headers, however often it is there. */
+export function removeCookie(headers: Headers, name: string): void {
+  const cookies = headers.get("cookie")?.split(";");
+  const kept = cookies?.filter((pair) => pair.split("=", 1)[0]?.trim() !== name);
+  if (!cookies || !kept || kept.length === cookies.length) return;
+  if (kept.length === 0) headers.delete("cookie");
+  else headers.set("cookie", kept.join(";").trim());
 }
 
 /** The environment lacks something that the table names. Becomes 503 `not-configured`. */

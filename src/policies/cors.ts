@@ -33,13 +33,19 @@ export const schema = () =>
     maxAge: z.int().min(0).optional(),
   });
 
-export type CorsConfig = Omit<CorsOptions, "credentials" | "maxAge"> & { readonly credentials: boolean; readonly maxAge: number };
+export type CorsConfig = Omit<CorsOptions, "credentials" | "maxAge"> & {
+  readonly credentials: boolean;
+  readonly maxAge: number;
+};
 
 export function compile(options: CorsOptions, context: CompileContext): CorsConfig {
   const { credentials = false, maxAge = 5, ...lists } = options;
   for (const origin of options.origins) {
     if (origin !== "*" && !/^[a-z][a-z0-9+.-]*:\/\/(?:\*\.)?[a-z0-9.-]+(?::[0-9]+)?$/.test(origin)) {
-      context.problem(`"${origin}" is no origin`, "write scheme://host, in lower case and without a path, e.g. https://*.example.com");
+      context.problem(
+        `"${origin}" is no origin`,
+        "write scheme://host, in lower case and without a path, e.g. https://*.example.com",
+      );
     }
     if (origin === "*" && credentials) {
       context.problem("cors allows every origin with credentials", "list the origins that may send credentials");
@@ -49,10 +55,12 @@ export function compile(options: CorsOptions, context: CompileContext): CorsConf
 }
 
 const ALLOW = ["origin", "methods", "headers", "credentials"].map((part) => `access-control-allow-${part}`);
-const MANAGED: readonly HeaderEdit[] = [...ALLOW, "access-control-expose-headers", "access-control-max-age"].map((name) => ({
-  action: "remove",
-  name,
-}));
+const MANAGED: readonly HeaderEdit[] = [...ALLOW, "access-control-expose-headers", "access-control-max-age"].map(
+  (name) => ({
+    action: "remove",
+    name,
+  }),
+);
 
 export const run: PolicyRun<CorsConfig> = (config) => {
   const any = config.origins.includes("*");
@@ -64,7 +72,8 @@ export const run: PolicyRun<CorsConfig> = (config) => {
     any ||
     exact.has(origin) ||
     wildcards.some(
-      ([scheme, rest]) => origin.startsWith(scheme) && origin.endsWith(rest) && origin.length > scheme.length + rest.length,
+      ([scheme, rest]) =>
+        origin.startsWith(scheme) && origin.endsWith(rest) && origin.length > scheme.length + rest.length,
     );
   // With credentials a browser takes `*` for a name, so what was asked for is repeated instead (Fetch, 3.2.5).
   const list = (names: readonly string[] | undefined, asked: string | null) =>

@@ -153,7 +153,7 @@ export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
     const findings = new Findings(engine);
     lookAtHead(findings, request, exchange.path, exchange.search, config);
     let tooLarge = false;
-    if (config.body && request.body && findings.score < config.threshold) {
+    if (config.body && request.body) {
       const { inspect, types } = config.body;
       const format = bodyFormat(findings, request.headers, types);
       if (format && findings.score < config.threshold) {

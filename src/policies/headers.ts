@@ -49,19 +49,27 @@ export interface HeadersConfig {
 }
 
 // Decided by the connection or by the gateway itself; to set them here would be undone or would break the message.
-const FIXED = /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-length|host|forwarded|x-forwarded-.*|x-consumer-.*|x-portcullis-.*)$/;
+const FIXED =
+  /^(?:connection|keep-alive|te|trailer|transfer-encoding|upgrade|content-length|host|forwarded|x-forwarded-.*|x-consumer-.*|x-portcullis-.*)$/;
 
 export function compile(options: HeadersOptions, context: CompileContext): HeadersConfig {
   const changes = (direction: HeaderChanges = {}, which: string): Change[] => {
     const all: Change[] = (direction.remove ?? []).map((name) => ({ action: "remove", name: name.toLowerCase() }));
     for (const action of ["set", "add"] as const) {
       for (const [name, value] of Object.entries(direction[action] ?? {})) {
-        all.push({ action, name: name.toLowerCase(), value: typeof value === "string" ? value : context.reference(value) });
+        all.push({
+          action,
+          name: name.toLowerCase(),
+          value: typeof value === "string" ? value : context.reference(value),
+        });
       }
     }
     for (const { name, action } of all) {
       if (FIXED.test(name) && (action !== "remove" || which === "request")) {
-        context.problem(`headers cannot ${action} "${name}" in the ${which}: the gateway decides it`, "take it out of the list");
+        context.problem(
+          `headers cannot ${action} "${name}" in the ${which}: the gateway decides it`,
+          "take it out of the list",
+        );
       }
     }
     return all;

@@ -1,10 +1,14 @@
 import type { MiddlewareHandler } from "hono";
 import { z } from "zod";
 import { policyBuilder } from "../config/policy.ts";
-import type { CompileContext, PolicyRun } from "./contract.ts";
+import type { CompileContext, Exchange, GatewayContext, PolicyRun } from "./contract.ts";
 
 export interface MiddlewareOptions {
-  /** Any Hono middleware. `c.get("exchange")` is the request on its way through the gateway. */
+  /**
+   * Any Hono middleware. The request that it sees is the one that the origin will get: the normal path, the gateway's headers, none
+   * of those that a client may not set. It may read the body (as `c.req.json()` and the like), which is then held, and change the
+   * response. Headers for the origin are set on `c.get("exchange").upstream`.
+   */
   // biome-ignore lint/suspicious/noExplicitAny: middleware is written for environments of its own
   readonly handler: MiddlewareHandler<any, any, any>;
   /** How records name it. Default: the function's name. */
@@ -35,8 +39,14 @@ export const run: PolicyRun<MiddlewareConfig> = ({ name, place }, runtime) => {
   const handler = runtime.middleware[place];
   if (!handler) throw new Error(`middleware ${name} (${place}) is not in the bundle`);
   return async (c, next) => {
-    const { record } = c.get("exchange");
-    const answer = await handler(c, next);
+    const exchange = c.get("exchange");
+    const { record } = exchange;
+    showUpstream(c, exchange);
+    const answer = await handler(c, async () => {
+      if (c.req.raw.body) exchange.body = await bodyLeft(c, name);
+      await next();
+      c.res = changeable(c);
+    });
     // Hono's convention: a middleware that returns a response before it calls next() has answered.
     if (answer instanceof Response && !c.finalized) {
       record.policies.push({ policy: `middleware:${name}`, verdict: "deny" });
@@ -45,3 +55,35 @@ export const run: PolicyRun<MiddlewareConfig> = ({ name, place }, runtime) => {
     return answer;
   };
 };
+
+/** Has `c.req` be the request as the origin will get it. What the client sent, forged headers and odd spellings too, is behind us. */
+function showUpstream(c: GatewayContext, { scheme, host, path, search, upstream, body }: Exchange): void {
+  const original = c.req.raw;
+  const authority = upstream.get("x-forwarded-host") ?? host;
+  c.req.raw = new Request(`${scheme}://${authority}${path}${search}`, {
+    method: original.method,
+    headers: upstream,
+    body: (body === undefined ? original.body : body) as BodyInit | null,
+    signal: original.signal,
+    redirect: "manual",
+  });
+  c.req.path = path;
+}
+
+/** What is to be sent: the body, or where the middleware has read it what Hono has kept of it. */
+async function bodyLeft(c: GatewayContext, name: string): Promise<ReadableStream<Uint8Array> | Uint8Array | null> {
+  const { raw, bodyCache } = c.req;
+  if (!raw.bodyUsed) return raw.body;
+  if (Object.keys(bodyCache).length > 0) return new Uint8Array(await c.req.arrayBuffer());
+  throw new Error(`the middleware ${name} used up the body; read it with c.req.text() or the like, which keep it`);
+}
+
+/** An origin's response has fixed headers; middleware expects to change them. */
+function changeable(c: GatewayContext): Response {
+  const { res } = c;
+  const { status, statusText, headers, webSocket } = res;
+  // Else Hono would merge the old response into the new one, and lose the WebSocket.
+  c.res = undefined;
+  if (webSocket) return new Response(null, { status, statusText, headers, webSocket });
+  return new Response(res.body, { status, statusText, headers, encodeBody: "manual" });
+}

@@ -16,12 +16,30 @@ export interface OrderedPolicy {
 export const policyOrder: readonly OrderedPolicy[] = [
   { policy: "requestId", repeat: "replace", reason: "whatever happens next, refusals too, is found by its id" },
   { policy: "securityHeaders", repeat: "replace", reason: "every answer carries them, whoever gives it" },
-  { policy: "cors", repeat: "replace", reason: "a preflight has no credentials, so it is answered before they are asked for; and a refusal must be readable for the page that caused it" },
+  {
+    policy: "cors",
+    repeat: "replace",
+    reason:
+      "a preflight has no credentials, so it is answered before they are asked for; and a refusal must be readable for the page that caused it",
+  },
   { policy: "ipFilter", repeat: "add", reason: "the cheapest refusal: one comparison, no crypto, no store, no body" },
   { policy: "jwt", repeat: "replace", reason: "who is calling decides scopes, limits and the canary's arm" },
   { policy: "scopes", repeat: "add", reason: "needs the caller; refuses before anything is counted or read" },
-  { policy: "rateLimit", repeat: "add", reason: "counts per caller, so after authentication; before the body is read, so that it bounds what reading costs, and a scan spends the scanner's allowance" },
-  { policy: "filter", repeat: "replace", reason: "may hold a part of the body: the dearest look, for those who passed all others" },
-  { policy: "headers", repeat: "add", reason: "after all that set headers for the origin, so that the operator has the last word" },
+  {
+    policy: "rateLimit",
+    repeat: "add",
+    reason:
+      "counts per caller, so after authentication; before the body is read, so that it bounds what reading costs, and a scan spends the scanner's allowance",
+  },
+  {
+    policy: "filter",
+    repeat: "replace",
+    reason: "may hold a part of the body: the dearest look, for those who passed all others",
+  },
+  {
+    policy: "headers",
+    repeat: "add",
+    reason: "after all that set headers for the origin, so that the operator has the last word",
+  },
   { policy: "middleware", repeat: "add", reason: "the operator's own code sees the request as the origin will" },
 ];

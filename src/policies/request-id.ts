@@ -13,7 +13,13 @@ export interface RequestIdOptions {
 export const requestId = policyBuilder<RequestIdOptions>("requestId");
 
 export const schema = () =>
-  z.strictObject({ header: z.string().regex(/^[A-Za-z0-9-]+$/).optional(), accept: z.boolean().optional() });
+  z.strictObject({
+    header: z
+      .string()
+      .regex(/^[A-Za-z0-9-]+$/)
+      .optional(),
+    accept: z.boolean().optional(),
+  });
 
 export interface RequestIdConfig {
   readonly header: string;

@@ -7,7 +7,7 @@
  * - `.` and `..` segments, also spelled `%2e`: removed (RFC 3986, 5.2.4); `..` above the root is refused
  * - `//`: merged into `/`
  * - `%2f`, `%5c`, `\`: refused, or with `escapedSlashes: "keep"` the first two stay, as opaque characters of their segment
- * - `..;x` and `.;x`: refused (Tomcat drops `;x` and then sees `..`)
+ * - `..;x`, `.;x`, and with kept slashes `..%2f`: refused (Tomcat drops `;x` and then sees `..`)
  * - `%00` to `%1f`, `%7f`, raw control characters, a broken escape, escapes that are no UTF-8 (`%c0%af` is an overlong `/`): refused
  * - a raw character that RFC 3986 does not allow in a path (`<`, `"`, space, non-ASCII): escaped
  */
@@ -94,7 +94,11 @@ function removeDotSegments(path: string): NormalPath {
     const segment = segments[i] as string;
     const last = i === segments.length - 1;
     const name = segment.split(";", 1)[0];
-    if (segment !== name && (name === "." || name === "..")) return { refused: "path-traversal" };
+    // Also behind an escaped slash: an origin that unescapes first would climb.
+    const parts = (name as string).split(/%2F|%5C/);
+    if ((segment !== name || parts.length > 1) && parts.some((part) => part === "." || part === "..")) {
+      return { refused: "path-traversal" };
+    }
     if (segment === "..") {
       if (kept.length === 0) return { refused: "path-traversal" };
       kept.pop();

@@ -24,8 +24,13 @@ export interface RouteTable {
   readonly routes: readonly TableRoute[];
   /** Positions in `policies` of those that the gateway declares for all routes: they also run when no route matches. */
   readonly unmatched: readonly number[];
-  /** Request headers that only the gateway may set, in lower case; `x-consumer-*` and `x-portcullis-*` are always among them. */
+  /**
+   * Request headers that no origin gets from a client, in lower case: those that policies set and those of overrides. More are so in
+   * every table (gateway-headers.ts).
+   */
   readonly identityHeaders: readonly string[];
+  /** Cookies that carry a split's override and its secret: no origin gets them. */
+  readonly overrideCookies: readonly string[];
 }
 
 export interface EnvironmentNames {
@@ -82,7 +87,6 @@ export interface TableCluster {
 
 export interface TableConsumer {
   readonly name: string;
-  readonly groups: readonly string[];
 }
 
 export interface TableBackend {

@@ -34,6 +34,9 @@ describe("a dry run", () => {
     expect(stdout).toContain(`table ${table.id}\n`);
     expect(stdout).toMatch(/^startup {2}\d+ ms to compile and run its global scope, in this machine's workerd$/m);
     expect(stdout).toContain("--dry-run: exiting now.");
+    // wrangler's [build] command leaves the measured file alone.
+    expect(stdout).toContain("[custom build] Running: ");
+    expect(stdout).not.toContain("[custom build] built");
     expect(stdout + stderr).not.toMatch(/warn|error|additional modules/i);
     // wrangler adds a note of its own to the folder.
     expect((await readdir(".portcullis/deployed")).filter((name) => name !== "README.md")).toEqual(["worker.js"]);

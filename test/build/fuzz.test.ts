@@ -17,7 +17,7 @@ const { api, binding, cluster, consumer, env, gateway, redirect, route, secret, 
 function sound(): GatewayDeclaration {
   const eu = cluster("eu", { ingress: env("EU"), certificate: binding("CERT"), services: { path: "/{service}" } });
   const us = cluster("us", { ingress: binding("US"), services: { host: "{service}.us" }, region: "enam" });
-  const partner = consumer("partner", { claims: { client_id: "partner" }, groups: ["b2b"] });
+  const partner = consumer("partner", { claims: { client_id: "partner" } });
   const token = portcullis.jwt({
     issuer: ["https://login.example.com", env("ISSUER")],
     jwks: env("KEYS"),
@@ -189,6 +189,9 @@ function compile(exported: unknown): { table: RouteTable; problems: readonly Pro
   return { table, problems: problems.list };
 }
 
+const isJson = (value: unknown): boolean =>
+  value === null || ["string", "boolean", "object"].includes(typeof value) || Number.isFinite(value);
+
 function expectVerdict(exported: unknown): void {
   const { table, problems } = compile(exported);
   for (const { subject, message, fix } of problems) {
@@ -200,7 +203,8 @@ function expectVerdict(exported: unknown): void {
     }
   }
   if (problems.length > 0) return;
-  expect(JSON.parse(JSON.stringify(table))).toEqual(table);
+  const marked = JSON.stringify(table, (_, value) => (isJson(value) ? value : "lost"));
+  expect(marked).toBe(JSON.stringify(table));
   indexMatches(table.routes);
 }
 

@@ -136,7 +136,6 @@ function declare(spec: Spec, shuffle: Shuffle): GatewayDeclaration {
   );
   const partner = consumer("partner", {
     claims: rekeyed({ client_id: "partner", tier: "gold" }, shuffle),
-    groups: shuffle(["b2b", "audit"]),
   });
   const token = portcullis.jwt(
     rekeyed(

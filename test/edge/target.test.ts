@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { constantTimeEqual } from "../../src/edge/constant-time.ts";
 import { redirectLocation, replacePrefix } from "../../src/edge/redirect.ts";
 import { cookieValue, readTarget } from "../../src/edge/request-target.ts";
-import { strippedNames } from "../../src/edge/upstream-headers.ts";
+import { gatewayHeaders } from "../../src/table/gateway-headers.ts";
 
 const read = (url: string) => readTarget(url, 200, {});
 
@@ -17,6 +17,8 @@ describe("readTarget", () => {
       search: "?q=%zz&r=/../",
     });
     expect(read("https://h?x=/y")).toMatchObject({ path: "/", search: "?x=/y" });
+    expect(read("http://127.0.0.1:8787/")).toMatchObject({ host: "127.0.0.1" });
+    expect(read("http://h2.example.com/")).toMatchObject({ host: "h2.example.com" });
     expect(read("https://h./")).toMatchObject({ host: "h" });
     expect(read("https://[2001:db8::1]:8443/")).toMatchObject({
       host: "[2001:db8::1]",
@@ -30,6 +32,13 @@ describe("readTarget", () => {
     ["http://a.example, b.example/x", "host-invalid"],
     ["http://a.example*", "host-invalid"],
     ["http:///x", "host-invalid"],
+    ["http://h:99999/", "host-invalid"],
+    ["http://127.1/", "host-invalid"],
+    ["http://0x7f.1/", "host-invalid"],
+    ["http://2130706433/", "host-invalid"],
+    ["http://1.2.3.4.5/", "host-invalid"],
+    ["http://[:::]/", "host-invalid"],
+    ["http://[1.2.3]/", "host-invalid"],
     ["http://h/%00", "path-control-character"],
     ["http://h/?a=\n", "bad-request"],
     [`http://h/${"x".repeat(200)}`, "url-too-long"],
@@ -91,7 +100,7 @@ describe("redirects", () => {
 });
 
 describe("what the client may not say", () => {
-  const isStripped = strippedNames(["x-user-id"]);
+  const isStripped = gatewayHeaders(["x-user-id"]);
   it.each([
     "x-user-id",
     "x_user_id",

@@ -138,6 +138,10 @@ describe("rules", () => {
     expect(new Set(ids).size).toBe(ids.length);
   });
 
+  test("need no more kinds of characters than one number has bits", () => {
+    expect(new Set(rules.flatMap(({ needs }) => [...needs])).size).toBeLessThanOrEqual(30);
+  });
+
   /** Carries `value` to a rule that looks in `place`. */
   const carriers: Partial<Record<Place, (value: string) => Request>> = {
     query,

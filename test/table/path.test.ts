@@ -54,7 +54,10 @@ describe("normalisePath", () => {
   it("keeps escaped slashes where the gateway is told to, as characters of their segment", () => {
     expect(normalisePath("/a%2fb/..", { escapedSlashes: "keep" })).toEqual({ path: "/" });
     expect(normalisePath("/a%2fb/c%5C", { escapedSlashes: "keep" })).toEqual({ path: "/a%2Fb/c%5C" });
-    expect(normalisePath("/a/..%2f..%2fb", { escapedSlashes: "keep" })).toEqual({ path: "/a/..%2F..%2Fb" });
+    for (const climbing of ["/a/..%2f..%2fb", "/a/x%2f..", "/a/%2e%2e%5cb;x=1", "/a/.%2fb"]) {
+      expect(normalisePath(climbing, { escapedSlashes: "keep" })).toEqual({ refused: "path-traversal" });
+    }
+    expect(normalisePath("/a/..x%2f..y", { escapedSlashes: "keep" })).toEqual({ path: "/a/..x%2F..y" });
   });
 
   const piece = fc.oneof(

@@ -1,0 +1,139 @@
+/** The builders: what they return is data, and knows where it was declared. */
+import type { MiddlewareHandler } from "hono";
+import { describe, expect, it } from "vitest";
+import { gatewayOf, middlewareByPlace, placedEntries, policyLists } from "../../src/config/entries.ts";
+import * as portcullis from "../../src/index.ts";
+
+const {
+  api,
+  binding,
+  cluster,
+  consumer,
+  env,
+  gateway,
+  middleware,
+  redirect,
+  requestId,
+  route,
+  secret,
+  split,
+  without,
+} = portcullis;
+
+const eu = cluster("eu", { ingress: env("EU"), services: { path: "/{service}" } });
+const us = cluster("us", { ingress: binding("US") });
+
+describe("where", () => {
+  it.each<[string, () => { declaredAt?: { stack?: string } }]>([
+    ["gateway", () => gateway({}, [])],
+    ["api", () => api("a", {}, [])],
+    ["route", () => route("a", {}, { to: eu })],
+    ["cluster", () => cluster("a", { ingress: env("A") }).declaration],
+    ["consumer", () => consumer("a", { claims: { sub: "a" } })],
+    ["split", () => split({ a: eu.weight(1) })],
+    ["redirect", () => redirect({ port: 1 })],
+    ["without", () => without("jwt")],
+    ["env", () => env("A")],
+    ["secret", () => secret("A")],
+    ["binding", () => binding("A")],
+    ["requestId", () => requestId({})],
+    ["scopes", () => portcullis.scopes("a")],
+  ])("%s was called", (_, declared) => {
+    const first = declared()
+      .declaredAt?.stack?.split("\n")
+      .find((line) => line.trimStart().startsWith("at "));
+    expect(first).toContain("language.test.ts");
+  });
+
+  it("costs nothing in JSON", () => {
+    expect(JSON.stringify(env("A"))).toBe('{"kind":"env","name":"A","declaredAt":{}}');
+  });
+});
+
+describe("a backend", () => {
+  const endpoints = (backend: { endpoints: readonly { cluster: { name: string }; service?: string }[] }) =>
+    backend.endpoints.map(({ cluster, service }) => (service ? `${cluster.name}/${service}` : cluster.name));
+
+  it("is a cluster, or one of its services", () => {
+    expect(endpoints(eu)).toEqual(["eu"]);
+    expect(endpoints(eu.service("orders"))).toEqual(["eu/orders"]);
+  });
+
+  it("falls back in the order of `or`", () => {
+    expect(endpoints(eu.service("orders").or(us.service("orders")).or(us))).toEqual(["eu/orders", "us/orders", "us"]);
+    expect(endpoints(eu.or(us.or(eu.service("a"))))).toEqual(["eu", "us", "eu/a"]);
+  });
+
+  it("has a weight, wherever it is given", () => {
+    expect(eu.service("orders", { weight: 5 }).share).toBe(5);
+    expect(eu.service("orders").or(us).weight(5).share).toBe(5);
+    expect(eu.service("orders").weight(5).or(us.weight(9)).share).toBe(5);
+    expect(eu.weight(5).weight(7).share).toBe(7);
+    expect(eu.share).toBeUndefined();
+  });
+
+  it("is never changed", () => {
+    const orders = eu.service("orders");
+    orders.or(us).weight(3);
+    expect(orders).toMatchObject({ endpoints: [{ service: "orders" }] });
+    expect(orders.share).toBeUndefined();
+  });
+
+  it("of a service has an address of its own where it is given one", () => {
+    expect(eu.service("orders", { host: "orders.internal", path: "/v2", weight: 1 }).endpoints).toEqual([
+      { cluster: eu.declaration, service: "orders", host: "orders.internal", path: "/v2" },
+    ]);
+  });
+});
+
+describe("entries", () => {
+  const named = (name: string): MiddlewareHandler =>
+    Object.defineProperty<MiddlewareHandler>((_, next) => next(), "name", { value: name });
+  const [a, b, c] = [named("a"), named("b"), named("c")] as const;
+  const declared = gateway({ policies: [requestId({}), a] }, [
+    api("shop", { policies: [b] }, [
+      route(
+        "list",
+        {},
+        { policies: [a, requestId({}), middleware({ handler: c, name: "own" }), without("jwt")], to: eu },
+      ),
+      route("read", {}, { to: eu }),
+    ]),
+  ]);
+
+  it("are the lists of the gateway, its APIs and their routes", () => {
+    expect(policyLists(declared).map(({ place, entries }) => [place, entries.length])).toEqual([
+      ["gateway", 2],
+      ["shop", 1],
+      ["shop/list", 4],
+      ["shop/read", 0],
+    ]);
+  });
+
+  it("are numbered by functions alone", () => {
+    const [, , list] = policyLists(declared);
+    expect(placedEntries(list as never).map(({ place }) => place)).toEqual([
+      "shop/list#0",
+      "shop/list#1",
+      "shop/list#1",
+      "shop/list#2",
+    ]);
+  });
+
+  it("give the Worker its functions by place", () => {
+    expect(middlewareByPlace(declared)).toEqual({
+      "gateway#0": a,
+      "shop#0": b,
+      "shop/list#0": a,
+      "shop/list#1": c,
+    });
+  });
+
+  it("of a single API, and of a list of them, are those of a gateway without options", () => {
+    const [shop] = declared.apis;
+    expect(gatewayOf(declared)).toBe(declared);
+    expect(gatewayOf(shop)).toEqual({ kind: "gateway", options: {}, apis: [shop], declaredAt: shop?.declaredAt });
+    expect(gatewayOf([shop])).toEqual(gatewayOf(shop));
+    expect(Object.keys(middlewareByPlace(shop))).toEqual(["shop#0", "shop/list#0", "shop/list#1"]);
+  });
+});
