@@ -64,6 +64,10 @@ async function settingsOf(file: string, worker: string) {
     const message = "wrangler would upload what else lies beside the Worker";
     tell("find_additional_modules", message, "find_additional_modules = false");
   }
+  if (!settings.compatibility_flags?.includes("enable_request_signal")) {
+    const message = "clients that go away would not close their requests to the clusters";
+    tell("compatibility_flags", message, 'compatibility_flags = ["enable_request_signal"]');
+  }
   if (settings.compatibility_date === undefined)
     tell("compatibility_date", "`compatibility_date` is missing", 'compatibility_date = "2026-10-20"');
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);

@@ -103,7 +103,7 @@ export interface GatewayOptions {
    * that header is always set by Cloudflare. Default: loopback.
    */
   readonly trustedProxies?: readonly string[];
-  /** Longest request target, in characters. Default: 8192. */
+  /** Longest URL, scheme and host included, in characters. Default: 8192. */
   readonly maxUrl?: number;
   /** Largest request body, in bytes. Default: 100 MB, Cloudflare's own limit on the Free and Pro plans. */
   readonly maxBody?: number;

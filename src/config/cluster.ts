@@ -10,7 +10,7 @@ export interface ClusterOptions {
   readonly ingress: EnvReference | BindingReference;
   /** The mTLS certificate binding with which a public ingress is asked. */
   readonly certificate?: BindingReference;
-  /** Cloudflare's location hint for where it stands: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`. */
+  /** Cloudflare's location hint for where it stands: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`. In records. */
   readonly region?: string;
   /**
    * The Host that the ingress sees. Default: through a binding the one that the client asked for; at a public URL that URL's own,

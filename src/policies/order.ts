@@ -1,6 +1,6 @@
 /**
  * Which policy runs when. One list for all routes, with the reason for each place; where a policy stands in `routes/` means
- * nothing. On the way out the order is reversed.
+ * nothing. Changes to the response's headers are made in the same order; middleware sees the response in the reverse one, as in Hono.
  *
  * `repeat` says what happens when the gateway, the API and the route all declare the policy: `add` runs each of them, outermost
  * first; `replace` keeps the one that is nearest to the route.
@@ -15,7 +15,11 @@ export interface OrderedPolicy {
 
 export const policyOrder: readonly OrderedPolicy[] = [
   { policy: "requestId", repeat: "replace", reason: "whatever happens next, refusals too, is found by its id" },
-  { policy: "securityHeaders", repeat: "replace", reason: "every answer carries them, whoever gives it" },
+  {
+    policy: "securityHeaders",
+    repeat: "replace",
+    reason: "every answer carries them, but for those to what is no request: a broken path, host or body",
+  },
   {
     policy: "cors",
     repeat: "replace",

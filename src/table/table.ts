@@ -50,7 +50,7 @@ export interface GatewaySettings {
   readonly store?: { readonly url: Reference; readonly token: Reference };
   readonly debug?: { readonly secret: Reference };
   readonly assertion?: TableAssertion;
-  /** Longest request target that is served, in characters; longer: 414. */
+  /** Longest URL that is served, scheme and host included, in characters; longer: 414. */
   readonly maxUrl: number;
   /** Largest request body that is forwarded, in bytes; larger: 413. */
   readonly maxBody: number;

@@ -412,7 +412,14 @@ describe("a route", () => {
       "has a method in lower case",
       inRoute('{ methods: ["get"] }'),
       ROUTE,
-      "`methods.0`: is no method in upper case",
+      "`methods.0`: is no method in upper case that can be forwarded",
+      "correct the value",
+    ],
+    [
+      "has a method that cannot be sent",
+      inRoute('{ methods: ["TRACE"] }'),
+      ROUTE,
+      "`methods.0`: is no method in upper case that can be forwarded",
       "correct the value",
     ],
     [
@@ -428,6 +435,13 @@ describe("a route", () => {
       ROUTE,
       '"x beta" is no header name',
       "use letters, digits and hyphens",
+    ],
+    [
+      "has a condition on what only the gateway says",
+      inRoute('{ headers: { "X-Consumer-Id": "shop" } }'),
+      ROUTE,
+      'goes by the header "x-consumer-id", which only the gateway may say: here it is whatever the client sent',
+      'go by "consumer", { claim: ... } or a header of the client\'s own',
     ],
     [
       "has two conditions on a header",
@@ -818,6 +832,17 @@ export default gateway({ store: { url: env("R"), token: secret("T") } }, [
       ROUTE,
       "asks for scopes, but nothing says who is calling",
       "add jwt({ ... }) to the route, its API or the gateway",
+    ],
+    [
+      "that limit by who is calling where nobody is known",
+      `export default gateway({ store: { url: env("R"), token: secret("T") } }, [
+  api("shop", {}, [
+    route("all", {}, { to: eu, policies: [rateLimit({ per: "consumer", limit: 1, window: "1s" })] }), //!
+  ]),
+]);`,
+      ROUTE,
+      "limits by who is calling, but nothing says who that is",
+      'add jwt({ ... }), or use per: "client"',
     ],
     [
       "that know two consumers of a name",
