@@ -65,7 +65,7 @@ const notes = [
 const [load = 0] = loadavg();
 if (load > availableParallelism() / 4)
   notes.push(
-    `The machine had other work: load average ${load.toFixed(1)} at the start. That costs the larger program more.`,
+    `The machine had other work, load average ${load.toFixed(1)} at the start: these are no figures to quote.`,
   );
 if (!measuresCpu)
   notes.push(

@@ -21,7 +21,7 @@ import type {
 import type { ConsumerDeclaration } from "../config/consumer.ts";
 import type { Declaration } from "../config/declaration.ts";
 import { parseDuration } from "../config/duration.ts";
-import { functionOf, type PolicyList, placedEntries } from "../config/entries.ts";
+import { EVERYWHERE, functionOf, type PolicyList, placedEntries } from "../config/entries.ts";
 import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference as Declared } from "../config/values.ts";
 import type { CompileContext } from "../policies/contract.ts";
@@ -97,7 +97,7 @@ class Plan {
 
   table(): Planned {
     const settings = this.#settings();
-    const everywhere = this.#hold([], { place: "gateway", entries: this.#gateway.options.policies ?? [] });
+    const everywhere = this.#hold([], { place: EVERYWHERE, entries: this.#gateway.options.policies ?? [] });
     const unmatched = this.#positions(everywhere);
     // Sorted before anything is numbered, so that the numbers do not depend on the declarations' order.
     const routes = this.#gateway.apis
@@ -204,7 +204,13 @@ class Plan {
         tell.add(entry, `policy ${quoted(entry.policy)}`, "is unknown", `choose from ${names}`);
       } else {
         const twice = own.some(({ declared }) => declared.policy === entry.policy) && !addsUp(entry.policy);
-        if (twice) tell.add(entry, `policy ${entry.policy}`, `stands twice in the list of ${list.place}`, "keep one");
+        if (twice)
+          tell.add(
+            entry,
+            `policy ${entry.policy}`,
+            `stands twice in the list of ${list.place === EVERYWHERE ? "the gateway" : list.place}`,
+            "keep one",
+          );
         own.push({ declared: entry, list: list.place, place });
       }
     }

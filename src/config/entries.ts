@@ -1,5 +1,5 @@
 /**
- * The policy lists of a configuration by their place: `gateway`, `<api>` or `<api>/<route>`. Functions among the entries are named
+ * The policy lists of a configuration by their place: `*` for the gateway's, `<api>` or `<api>/<route>`. Functions among the entries are named
  * by place and number, `orders/list#0`: that is how the table refers to what JSON cannot hold, and how the Worker, which carries the
  * routes module for this alone, finds it again.
  */
@@ -11,8 +11,11 @@ export interface PolicyList {
   readonly entries: readonly PolicyEntry[];
 }
 
+/** No API can be named so. */
+export const EVERYWHERE = "*";
+
 export function policyLists(declaration: GatewayDeclaration): PolicyList[] {
-  const lists: PolicyList[] = [{ place: "gateway", entries: declaration.options.policies ?? [] }];
+  const lists: PolicyList[] = [{ place: EVERYWHERE, entries: declaration.options.policies ?? [] }];
   for (const api of declaration.apis) {
     lists.push({ place: api.name, entries: api.options.policies ?? [] });
     for (const route of api.routes) {

@@ -37,7 +37,7 @@ const MAX_HEADERS = 144 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 /** A whole answer on the wire. */
-function problemText(code: "bad-request" | "headers-too-large" | "method-not-implemented"): string {
+function problemText(code: "bad-request" | "headers-too-large" | "method-not-allowed"): string {
   const [status, title] = code === "headers-too-large" ? [431, "The headers are too large"] : problems[code];
   const body = `${JSON.stringify({ type: `urn:portcullis:problem:${code}`, title, status, code })}\n`;
   const head = ["content-type: application/problem+json", `content-length: ${body.length}`, "connection: close"];
@@ -160,7 +160,7 @@ export async function startFront(port: number): Promise<Front> {
     if (!client.writable) return client.destroy();
     client.end(problemText(error.code === "HPE_HEADER_OVERFLOW" ? "headers-too-large" : "bad-request"));
   });
-  server.on("connect", (_, client) => client.end(problemText("method-not-implemented")));
+  server.on("connect", (_, client) => client.end(problemText("method-not-allowed")));
   const actual = await listen(server, port);
 
   return {

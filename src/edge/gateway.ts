@@ -97,7 +97,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
     const length = Number(request.headers.get("content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
-    if (UNSENT.has(request.method)) return refuse("method-not-implemented");
+    if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
     if (/[/?#]/.test(request.headers.get("host") ?? "")) return refuse("host-invalid");
     const carries = length > 0 || request.headers.has("transfer-encoding");
@@ -240,6 +240,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
 // CONNECT asks for a tunnel and TRACE for an echo of credentials (RFC 9110, 9.3.6 and 9.3.8); `fetch` sends none of these.
 const UNSENT = new Set(["CONNECT", "TRACE", "TRACK"]);
+const SENT = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /** Whether a policy was reading the request's body when that broke off: chunks that are none, or a client that is gone. */
 const isBroken = (request: Request, error: unknown): boolean =>

@@ -24,7 +24,6 @@ export const problems = {
   "client-closed": [499, "The client went away"],
   internal: [500, "The gateway failed"],
   "backend-missing": [500, "The route has no backend"],
-  "method-not-implemented": [501, "The gateway does not know this method"],
   "upstream-unreachable": [502, "The cluster could not be reached"],
   "upstream-invalid": [502, "The cluster's answer was not usable"],
   "limiter-unavailable": [503, "The rate limiter's store is not available"],

@@ -20,6 +20,7 @@ export default api("shop", {}, [route("old", {}, { to: redirect({ path: { full: 
 const WRANGLER = `name = "shop"
 main = ".portcullis/worker.js"
 compatibility_date = "2026-10-20"
+compatibility_flags = ["enable_request_signal"]
 no_bundle = true
 find_additional_modules = false
 `;
@@ -93,6 +94,11 @@ describe("is refused", () => {
       other("find", "find_additional_modules = true #!\n"),
       "wrangler would upload what else lies beside the Worker",
       "find_additional_modules = false",
+    ],
+    [
+      other("compatibility_flags", "compatibility_flags = [] #!\n"),
+      "clients that go away would not close their requests to the clusters",
+      'compatibility_flags = ["enable_request_signal"]',
     ],
     // What is not there has no line: the first one stands for it.
     [`#!\n${other("compatibility_date", "")}`, "`compatibility_date` is missing", 'compatibility_date = "2026-10-20"'],

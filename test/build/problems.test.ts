@@ -785,6 +785,16 @@ export default gateway({ store: { url: env("R"), token: secret("T") } }, [
       "keep one",
     ],
     [
+      "that stand twice in the gateway's list",
+      `const again = cors({ origins: ["*"] }); //!
+export default gateway({ policies: [cors({ origins: ["https://a.example.com"] }), again] }, [
+  api("shop", {}, [route("all", {}, { to: eu })]),
+]);`,
+      "policy cors",
+      "stands twice in the list of the gateway",
+      "keep one",
+    ],
+    [
       "taken off by a name that there is not",
       inList('const off = without("toString"); //!', "[off]"),
       'without("toString")',

@@ -73,6 +73,7 @@ describe("usage", () => {
     ["more than it takes", ["check", "routes"], "too many arguments for 'check'"],
     ["build without a folder", ["build"], "required option '--out <dir>' not specified"],
     ["a token of nobody", ["token"], "required option '--sub <subject>' not specified"],
+    ["a token of an empty subject", ["token", "--sub", ""], "A token is about somebody."],
     [
       "a token for no time",
       ["token", "--sub", "a", "--expires", "soon"],

@@ -103,7 +103,7 @@ describe("entries", () => {
 
   it("are the lists of the gateway, its APIs and their routes", () => {
     expect(policyLists(declared).map(({ place, entries }) => [place, entries.length])).toEqual([
-      ["gateway", 2],
+      ["*", 2],
       ["shop", 1],
       ["shop/list", 4],
       ["shop/read", 0],
@@ -122,11 +122,16 @@ describe("entries", () => {
 
   it("give the Worker its functions by place", () => {
     expect(middlewareByPlace(declared)).toEqual({
-      "gateway#0": a,
+      "*#0": a,
       "shop#0": b,
       "shop/list#0": a,
       "shop/list#1": c,
     });
+  });
+
+  it("of an API that is named like the gateway are its own", () => {
+    const same = gateway({ policies: [a] }, [api("gateway", { policies: [b] }, [])]);
+    expect(Object.values(middlewareByPlace(same))).toEqual([a, b]);
   });
 
   it("of a single API, and of a list of them, are those of a gateway without options", () => {
