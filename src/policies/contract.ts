@@ -16,7 +16,7 @@ import type { PolicyMode, RouteTable, TableRoute } from "../table/table.ts";
 
 /** What `compile` may ask of the build. */
 export interface CompileContext {
-  /** Where the policy stands, by list and position: `orders/list#0` (config/entries.ts). */
+  /** Where a function stands among the functions of its list: `orders/list#0` (config/entries.ts). */
   readonly place: string;
   /** Reports a problem with these options; compilation goes on, so that all problems are listed. */
   problem(message: string, fix: Fix): void;
