@@ -2,22 +2,20 @@
  * What the tests stand on: the gateway in workerd, real nginx as the ingress of two clusters, a real redis-server behind the bridge,
  * an issuer, and the services in the clusters.
  */
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
 import { exportJWK, generateKeyPair } from "jose";
 import { describe } from "vitest";
 import { type RunningRedis, redisServerAvailable, startRedisServer } from "../../src/dev/redis.ts";
 import { startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
 import { type Answer, type Asking, ask, open, type RawAnswer, write } from "./client.ts";
 import { Gateway } from "./gateway.ts";
-import { Ingress } from "./ingress.ts";
+import { Ingress, nginx } from "./ingress.ts";
 import { AUDIENCE, ISSUER, Issuer } from "./issuer.ts";
 import { Origin } from "./origin.ts";
 
-const missing = [...(onPath("nginx") ? [] : ["nginx"]), ...(redisServerAvailable() ? [] : ["redis-server"])];
+const missing = [...(nginx ? [] : ["nginx"]), ...(redisServerAvailable() ? [] : ["redis-server"])];
 
 /**
- * `describe` for tests that need nginx and redis-server. Where one is missing they are skipped, and their title says why; with
+ * `describe` for tests that need nginx and redis-server. Where one is missing they are skipped, with a word why; with
  * PORTCULLIS_REQUIRE_REAL_PARTS=1, as in CI, the file fails instead.
  */
 export function describeWithRealParts(title: string, body: () => void): void {
@@ -26,20 +24,9 @@ export function describeWithRealParts(title: string, body: () => void): void {
   } else if (process.env.PORTCULLIS_REQUIRE_REAL_PARTS === "1") {
     throw new Error(`PORTCULLIS_REQUIRE_REAL_PARTS is set, and there is no ${missing.join(" and no ")} on the PATH`);
   } else {
-    describe.skip(`${title} (skipped: no ${missing.join(", no ")} on the PATH)`, body);
+    console.warn(`skipped: there is no ${missing.join(" and no ")} on the PATH`);
+    describe.skip(title, body);
   }
-}
-
-function onPath(command: string): boolean {
-  // Debian has nginx where only root's PATH looks.
-  return [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"].some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 /** What none of the logs may show. */

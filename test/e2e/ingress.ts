@@ -1,9 +1,21 @@
 /** A real nginx as a cluster's ingress: a process with a configuration of its own, which can be killed and started again. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { freePort, type Running, run, until } from "./process.ts";
+
+/** Where nginx is; undefined when it is not installed. Debian puts it where only root's PATH looks. */
+export const nginx: string | undefined = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"]
+  .map((folder) => join(folder, "nginx"))
+  .find((file) => {
+    try {
+      accessSync(file, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 
 export interface IngressRules {
   /** By the first segment of the path: `orders` takes `/orders/...`, and hands it on unchanged. */
@@ -16,7 +28,7 @@ export class Ingress {
   readonly name: string;
   readonly port: number;
   readonly #folder = mkdtempSync(join(tmpdir(), "portcullis-nginx-"));
-  #nginx: Running | undefined;
+  #process: Running | undefined;
 
   private constructor(name: string, port: number, rules: IngressRules) {
     this.name = name;
@@ -35,26 +47,26 @@ export class Ingress {
   }
 
   async start(): Promise<void> {
-    const nginx = run("nginx", ["-p", this.#folder, "-c", join(this.#folder, "nginx.conf"), "-e", "stderr"]);
-    this.#nginx = nginx;
+    const started = run(nginx ?? "nginx", ["-p", this.#folder, "-c", join(this.#folder, "nginx.conf"), "-e", "stderr"]);
+    this.#process = started;
     await until("nginx listens", () => accepts(this.port)).catch((error) => {
-      throw new Error(`${error.message}\n${nginx.output()}`);
+      throw new Error(`${error.message}\n${started.output()}`);
     });
   }
 
   /** At once, with whatever it was doing. */
   async kill(): Promise<void> {
-    await this.#nginx?.kill();
-    this.#nginx = undefined;
+    await this.#process?.kill();
+    this.#process = undefined;
   }
 
   /** Leaves it listening, and deaf and dumb. */
   freeze(): void {
-    if (this.#nginx) process.kill(this.#nginx.pid, "SIGSTOP");
+    if (this.#process) process.kill(this.#process.pid, "SIGSTOP");
   }
 
   thaw(): void {
-    if (this.#nginx) process.kill(this.#nginx.pid, "SIGCONT");
+    if (this.#process) process.kill(this.#process.pid, "SIGCONT");
   }
 
   async close(): Promise<void> {

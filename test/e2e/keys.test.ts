@@ -137,11 +137,15 @@ describeWithRealParts("the issuer's keys", () => {
     const gateway = await cold();
     expect((await asking(gateway)).status).toBe(200);
     const started = Date.now();
-    const strangers = Array.from({ length: 200 }, async (_, i) => {
-      const token = await on.issuer.token({}, { kid: `stranger-${i}` });
-      return (await ask(gateway.port, "/jwks", { headers: { authorization: `Bearer ${token}` } })).status;
-    });
-    expect(new Set(await Promise.all(strangers))).toEqual(new Set([401]));
+    const statuses = new Set<number>();
+    const stranger = async (client: number) => {
+      for (let i = 0; i < 20; i++) {
+        const token = await on.issuer.token({}, { kid: `stranger-${client}-${i}` });
+        statuses.add((await ask(gateway.port, "/jwks", { headers: { authorization: `Bearer ${token}` } })).status);
+      }
+    };
+    await Promise.all(Array.from({ length: 10 }, (_, client) => stranger(client)));
+    expect(statuses).toEqual(new Set([401]));
     // One for the start, and one per second of cool-down.
     expect(on.issuer.asked).toBeLessThanOrEqual(2 + Math.floor((Date.now() - started) / 1_000));
   });

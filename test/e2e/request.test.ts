@@ -6,6 +6,8 @@ import { AUDIENCE, forge, ISSUER } from "./issuer.ts";
 import { type RunningProvider, startProvider } from "./provider.ts";
 
 const ROUTES = `
+import { basicAuth } from "hono/basic-auth";
+import { poweredBy } from "hono/powered-by";
 const hosts = ["api.example.com"];
 const canary = split(
   { stable: eu.service("orders").weight(1), canary: eu.service("orders-next").weight(1) },
@@ -23,6 +25,14 @@ export default gateway({ ...settings, policies: [requestId({}), securityHeaders(
   ]),
   api("partners", { hosts, policies: [providerToken] }, [
     route("list", { path: "/partners/orders", methods: ["GET"] }, { policies: [scopes("orders:read")], to: us.service("orders") }),
+  ]),
+  api("middleware", { hosts }, [
+    route("marked", { path: "/marked" }, { policies: [without("securityHeaders"), poweredBy({ serverName: "the shop" })], to: us }),
+    route("guarded", { path: "/guarded" }, { policies: [basicAuth({ username: "ann", password: "right" })], to: us }),
+    route("rewritten", { path: "/rewritten" }, { to: us, policies: [async (c, next) => {
+      await next();
+      c.res = Response.json({ servedBy: (await c.res.json()).servedBy, route: c.get("exchange").route.id });
+    }] }),
   ]),
   api("site", { hosts }, [
     route("everything", { path: "/site/*" }, { to: us }),
@@ -314,6 +324,23 @@ describeWithRealParts("a request", () => {
     it("is readable for the page also when it is refused", async () => {
       const answer = await on.ask("/v1/orders", { headers: { origin } });
       expect([answer.status, answer.headers["access-control-allow-origin"]]).toEqual([401, origin]);
+    });
+  });
+
+  describe("past middleware of Hono's", () => {
+    it("has its answer changed by it", async () => {
+      const marked = await on.ask("/marked");
+      expect([marked.headers["x-powered-by"], marked.echo().servedBy]).toEqual(["the shop", "us/orders"]);
+      expect((await on.ask("/rewritten")).json()).toEqual({ servedBy: "us/orders", route: "middleware/rewritten" });
+    });
+
+    it("is refused by it, with a record", async () => {
+      const wrong = await on.ask("/guarded", { headers: { authorization: `Basic ${btoa("ann:wrong")}` } });
+      expect([wrong.status, wrong.headers["www-authenticate"]]).toEqual([401, 'Basic realm="Secure Area"']);
+      expect(wrong.headers["x-content-type-options"]).toBe("nosniff");
+      expect(await on.gateway.recordOf(wrong)).toMatchObject({ reason: "policy", status: 401, attempts: [] });
+      const right = await on.ask("/guarded", { headers: { authorization: `Basic ${btoa("ann:right")}` } });
+      expect(right.status).toBe(200);
     });
   });
 
