@@ -4,9 +4,10 @@ import type { Summary } from "./measure.ts";
 export interface Figure extends Partial<Pick<Summary, "quartiles">> {
   readonly name: string;
   readonly label: string;
-  readonly unit: "" | "ms" | "s" | "kB";
+  /** `×`: times what is named in the label, or else the bare Worker. */
+  readonly unit: "×" | "ms" | "s" | "kB";
   readonly value: number;
-  /** CPU per request, in microseconds; for ratios to the bare Worker. */
+  /** CPU per request, where the value is a ratio to the bare Worker. */
   readonly microseconds?: number;
   /** The value may be as large as that. */
   readonly target?: number;
@@ -28,15 +29,15 @@ const HEAD = ["figure", "µs", "measured", "quartiles", "target"];
 
 function cells(figure: Figure): string[] {
   const { label, unit, value, quartiles, microseconds, target } = figure;
-  const digits = unit === "" || unit === "s" ? 2 : 1;
+  const digits = unit === "×" || unit === "s" ? 2 : 1;
   const shown = (number: number) => number.toFixed(digits);
   const verdict = missed(figure) ? "missed" : "ok";
   return [
     label,
     microseconds?.toFixed(1) ?? "",
-    `${shown(value)}${unit && ` ${unit}`}`,
+    `${shown(value)} ${unit}`,
     quartiles ? quartiles.map(shown).join(" to ") : "",
-    target === undefined ? "" : `≤ ${target}${unit && ` ${unit}`}  ${verdict}`,
+    target === undefined ? "" : `≤ ${target} ${unit}  ${verdict}`,
   ];
 }
 

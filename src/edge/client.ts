@@ -15,6 +15,7 @@ export function clientAddress(request: Request, trusted: readonly Range[]): stri
   if (typeof peer !== "string") return facesClients ? "" : named;
   facesClients = true;
   const address = withoutPort(peer);
+  if (named === "") return address;
   const parsed = parseAddress(address);
   const proxy = parsed !== undefined && trusted.some((range) => inRange(parsed, range));
   return proxy && named !== "" ? named : address;

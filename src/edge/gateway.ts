@@ -47,6 +47,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   const started = isolate.now();
   const { table } = isolate;
   const edits: HeaderEdit[] = [];
+  // The cluster's response, where it is a copy of ours already.
+  let changeable: Response | undefined;
   const record: DecisionRecord = {
     v: 1,
     time: new Date(started).toISOString(),
@@ -175,6 +177,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     );
     record.upstreamMs = isolate.now() - asked;
     if ("response" in outcome) {
+      if (outcome.own) changeable = outcome.response;
       edits.unshift(...connectionEdits(outcome.response.headers));
       return outcome.response;
     }
@@ -225,7 +228,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       edits.push({ action: "set", name: "x-portcullis-record", value: headerSafe(JSON.stringify(record)) });
     }
     console.log(JSON.stringify(record));
-    return edited(answered, edits);
+    return edited(answered, edits, answered === changeable);
   }
 
   function debugSecret(): string {
@@ -277,13 +280,14 @@ async function runPolicies(
  * The answer with all edits made, on one new Response; none, when there is nothing to change, since wrapping costs. An upgraded
  * connection is returned untouched: a new Response would lose its WebSocket.
  */
-function edited(response: Response, edits: readonly HeaderEdit[]): Response {
+function edited(response: Response, edits: readonly HeaderEdit[], changeable: boolean): Response {
   if (edits.length === 0 || response.status === 101) return response;
-  const copy = new Response(response.body, response);
+  const copy = changeable ? response : new Response(response.body, response);
+  const { headers } = copy;
   for (const { action, name, value = "" } of edits) {
-    if (action === "remove") copy.headers.delete(name);
-    else if (action === "set") copy.headers.set(name, value);
-    else copy.headers.append(name, value);
+    if (action === "remove") headers.delete(name);
+    else if (action === "set") headers.set(name, value);
+    else headers.append(name, value);
   }
   return copy;
 }

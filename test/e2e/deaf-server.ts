@@ -1,8 +1,7 @@
 /** A server whose backlog is full: connections to it are neither accepted nor refused. */
-import { spawn } from "node:child_process";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { until } from "./process.ts";
+import { run, until } from "./process.ts";
 
 // A stopped process accepts nothing; the kernel completes handshakes for it until the backlog is full, and then drops SYNs.
 const SERVER = `
@@ -13,16 +12,15 @@ require("node:net").createServer().listen({ port: 0, host: "127.0.0.1", backlog:
 
 export interface DeafServer {
   readonly port: number;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export async function startDeafServer(): Promise<DeafServer> {
-  const server = spawn(process.execPath, ["-e", SERVER], { stdio: ["ignore", "pipe", "inherit"] });
-  const kill = () => server.kill("SIGKILL");
-  process.once("exit", kill);
   let port = 0;
-  server.stdout.on("data", (chunk) => {
-    port = Number(chunk);
+  const server = run(process.execPath, ["-e", SERVER], {
+    onLine: (line) => {
+      port = Number(line);
+    },
   });
   await until("the deaf server listens", () => port > 0);
   const sockets: Socket[] = [];
@@ -37,8 +35,7 @@ export async function startDeafServer(): Promise<DeafServer> {
     port,
     close() {
       for (const socket of sockets) socket.destroy();
-      process.removeListener("exit", kill);
-      kill();
+      return server.kill();
     },
   };
 }

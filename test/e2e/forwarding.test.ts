@@ -42,7 +42,7 @@ describeWithRealParts("forwarding", () => {
   });
   afterAll(async () => {
     await on?.close();
-    deaf?.close();
+    await deaf?.close();
   });
 
   /** Opens a request whose response is read as it comes, and which is gone after the test. */

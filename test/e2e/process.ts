@@ -12,7 +12,7 @@ export interface Running {
   kill(): Promise<void>;
 }
 
-/** Starts `command`, which is killed with this process. `onLine` gets each line of its standard output, `onFd3` of its descriptor 3. */
+/** Starts `command`, which dies with this process. `onLine` gets each line of its standard output, `onFd3` of its descriptor 3. */
 export function run(
   command: string,
   args: readonly string[],
@@ -40,17 +40,19 @@ export function run(
       resolve();
     });
   });
-  const kill = () => {
-    child.kill("SIGKILL");
-    return gone;
-  };
-  process.once("exit", kill);
+  // The guard's standard input is a pipe that this process holds: however it ends, the pipe closes, and the guard kills the command.
+  const guard = spawn("sh", ["-c", `cat >/dev/null; kill -9 ${child.pid}`], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
   return {
     pid: child.pid ?? -1,
     output: () => output,
-    kill: () => {
-      process.removeListener("exit", kill);
-      return kill();
+    kill: async () => {
+      guard.kill("SIGKILL");
+      guard.stdin.destroy();
+      child.kill("SIGKILL");
+      await gone;
     },
   };
 }
