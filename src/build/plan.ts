@@ -320,7 +320,7 @@ class Plan {
         policy === "rateLimit" ? (config as RateLimitConfig).per : [],
       );
       const named = [
-        ...route.matches.flatMap(({ headers }) => headers.map(({ name }) => name)),
+        ...route.matches.flatMap(({ headers = [] }) => headers.map(({ name }) => name)),
         ...keys.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
         action.kind === "split" && action.sticky.by === "header" ? action.sticky.name : "",
       ];
@@ -485,6 +485,11 @@ function inKeyOrder(value: unknown): unknown {
 }
 
 function tableMatch({ path = "/*", methods, headers = {}, query = {}, cookies = {} }: Match): TableMatch {
+  const conditions = [
+    ["headers", valueMatches(headers, true)],
+    ["query", valueMatches(query)],
+    ["cookies", valueMatches(cookies)],
+  ] as const;
   return {
     path:
       typeof path === "object"
@@ -493,9 +498,7 @@ function tableMatch({ path = "/*", methods, headers = {}, query = {}, cookies = 
           ? { kind: "prefix", value: path.slice(0, -2) || "/" }
           : { kind: "exact", value: path },
     ...(methods && { methods: [...new Set(methods)].sort() }),
-    headers: valueMatches(headers, true),
-    query: valueMatches(query),
-    cookies: valueMatches(cookies),
+    ...Object.fromEntries(conditions.filter(([, matches]) => matches.length > 0)),
   };
 }
 

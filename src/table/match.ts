@@ -41,10 +41,10 @@ export interface MatchRequest {
   readonly host: string;
   readonly path: string;
   readonly method: string;
-  header(name: string): string | null;
+  readonly header: (name: string) => string | null;
   /** The parameter's first value, decoded. */
-  query(name: string): string | null;
-  cookie(name: string): string | null;
+  readonly query: (name: string) => string | null;
+  readonly cookie: (name: string) => string | null;
 }
 
 export type MatchResult =
@@ -88,11 +88,13 @@ export function compareMatches(a: TableMatch, b: TableMatch): number {
   return (
     pattern ||
     Number(b.methods !== undefined) - Number(a.methods !== undefined) ||
-    b.headers.length - a.headers.length ||
-    b.query.length - a.query.length ||
-    b.cookies.length - a.cookies.length
+    count(b.headers) - count(a.headers) ||
+    count(b.query) - count(a.query) ||
+    count(b.cookies) - count(a.cookies)
   );
 }
+
+const count = (conditions: readonly ValueMatch[] = []): number => conditions.length;
 
 /** `/a/{b}` as `["/a", "/{b}"]`; a trailing slash is a last segment `/`. */
 export function segmentsOf(path: string): string[] {
@@ -179,9 +181,15 @@ export class Matcher {
     walk.prefix.sort(deepestFirst);
     const lists = walk.exact;
     for (const { list } of walk.regex) {
-      const fitting = list.filter((candidate) => this.#regex(matchOf(this.#routes, candidate).path.value).test(path));
-      // Each regex is a path of its own: a longer pattern without a method goes before a shorter one with a method.
-      for (const candidate of fitting) lists.push([candidate]);
+      // Patterns of one length are equally specific; a longer one without a method goes before a shorter one with a method.
+      let length = -1;
+      for (const candidate of list) {
+        const { value } = matchOf(this.#routes, candidate).path;
+        if (!this.#regex(value).test(path)) continue;
+        if (value.length === length) lists.at(-1)?.push(candidate);
+        else lists.push([candidate]);
+        length = value.length;
+      }
     }
     for (const { list } of walk.prefix) lists.push(list);
     return lists;
@@ -189,10 +197,14 @@ export class Matcher {
 
   #conditionsHold(match: TableMatch, request: MatchRequest): boolean {
     return (
-      match.headers.every((wanted) => this.#holds(wanted, request.header(wanted.name))) &&
-      match.query.every((wanted) => this.#holds(wanted, request.query(wanted.name))) &&
-      match.cookies.every((wanted) => this.#holds(wanted, request.cookie(wanted.name)))
+      this.#allHold(match.headers, request.header) &&
+      this.#allHold(match.query, request.query) &&
+      this.#allHold(match.cookies, request.cookie)
     );
+  }
+
+  #allHold(conditions: readonly ValueMatch[] | undefined, value: (name: string) => string | null): boolean {
+    return conditions === undefined || conditions.every((wanted) => this.#holds(wanted, value(wanted.name)));
   }
 
   #holds(wanted: ValueMatch, value: string | null): boolean {

@@ -171,9 +171,10 @@ export interface TableMatch {
   readonly path: PathMatch;
   /** Upper case, sorted; absent: any method. */
   readonly methods?: readonly string[];
-  readonly headers: readonly ValueMatch[];
-  readonly query: readonly ValueMatch[];
-  readonly cookies: readonly ValueMatch[];
+  /** Conditions, each list by name. Absent: none (an empty list in each of 10,000 routes is a fifth of what the table takes to load). */
+  readonly headers?: readonly ValueMatch[];
+  readonly query?: readonly ValueMatch[];
+  readonly cookies?: readonly ValueMatch[];
 }
 
 /**

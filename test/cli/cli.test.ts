@@ -20,8 +20,8 @@ function gateway(args: readonly string[], { cwd = process.cwd(), env = {} as Nod
 }
 
 function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Promise<Ended> {
-  // What the test runner has set for itself is not for the command.
-  const { FORCE_COLOR: _, NO_COLOR: __, NODE_OPTIONS: ___, ...rest } = process.env;
+  // What the test runner has set for itself is not for the command; in CI Node takes a terminal for one without colours.
+  const { FORCE_COLOR: _, NO_COLOR: __, NODE_OPTIONS: ___, CI: ____, ...rest } = process.env;
   const child = spawn(command, args, { cwd, env: { ...rest, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   let [out, err] = ["", ""];
   child.stdout.on("data", (chunk) => (out += chunk));

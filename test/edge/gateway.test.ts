@@ -10,7 +10,7 @@ const route = (id: string, path: string, action: TableAction, policies: number[]
   id,
   api: "test",
   hosts: ["*"],
-  matches: [{ path: { kind: "prefix", value: path }, headers: [], query: [], cookies: [] }],
+  matches: [{ path: { kind: "prefix", value: path } }],
   policies,
   action,
 });

@@ -153,6 +153,11 @@ describe("methods", () => {
   it("answers HEAD by the GET route, but by a HEAD route first", () => {
     expect(look(routes, { path: "/o", method: "HEAD" })).toBe("get");
     expect(look(routes, { path: "/h", method: "HEAD" })).toBe("head");
+    const regexes = [
+      route("a", ["*"], { path: regex("/.*b"), methods: ["GET"] }),
+      route("b", ["*"], { path: regex("/.*b") }),
+    ];
+    expect(look(regexes, { path: "/ab", method: "HEAD" })).toBe("b");
   });
   it("falls through to a less specific path that has the method", () => {
     expect(look(routes, { path: "/o", method: "PUT", headers: { x: "1" } })).toBe("special");
@@ -263,7 +268,7 @@ describe("against a reference that tries every match of every route", () => {
   function rankOf(host: string, match: TableMatch, asked: Required<Asked>): number[] | undefined {
     const hostFits =
       host === "*" || host === asked.host || (host.startsWith("*.") && asked.host.endsWith(host.slice(1)));
-    const holds = (wanted: readonly ValueMatch[], given: Record<string, string>) =>
+    const holds = (wanted: readonly ValueMatch[] = [], given: Record<string, string>) =>
       wanted.every(({ name, exact }) => given[name] !== undefined && (exact === undefined || given[name] === exact));
     const fits =
       hostFits &&
@@ -273,7 +278,8 @@ describe("against a reference that tries every match of every route", () => {
     if (!fits) return undefined;
     const hostRank = [host.startsWith("*") ? 1 : 0, -host.length];
     const { kind, value } = match.path;
-    const rest = [match.methods ? 0 : 1, -match.headers.length, -match.query.length, -match.cookies.length];
+    const many = (wanted: readonly ValueMatch[] = []) => -wanted.length;
+    const rest = [match.methods ? 0 : 1, many(match.headers), many(match.query), many(match.cookies)];
     const given = asked.path.slice(1).split("/");
     if (kind === "regex") {
       if (!new RegExp(`^(?:${value})$`).test(asked.path)) return undefined;
