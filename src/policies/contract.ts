@@ -164,6 +164,17 @@ export function refuse(
   return problemResponse(code, exchange.record.id, extras);
 }
 
+/** The claim of that name, or where the dots lead; undefined when there is none. Never a property of Object.prototype. */
+export function claimAt(claims: object, path: string): unknown {
+  if (Object.hasOwn(claims, path)) return claims[path as keyof typeof claims];
+  let value: unknown = claims;
+  for (const name of path.split(".")) {
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return undefined;
+    value = (value as Record<string, unknown>)[name];
+  }
+  return value;
+}
+
 /** Takes a cookie out of request headers, however often it is there. */
 export function removeCookie(headers: Headers, name: string): void {
   const cookies = headers.get("cookie")?.split(";");

@@ -17,6 +17,7 @@ import type { Reference } from "../table/table.ts";
 import {
   type Caller,
   type CompileContext,
+  claimAt,
   type Exchange,
   type GatewayContext,
   type GatewayRuntime,
@@ -25,6 +26,7 @@ import {
   type PolicyVerdict,
   pass,
   refuse,
+  removeCookie,
 } from "./contract.ts";
 import { KeySet, type KeySetConfig, KeysUnavailable, keySetUrl } from "./jwks.ts";
 
@@ -456,11 +458,7 @@ function placeOf(place: TokenPlace): Place {
           .filter(isNamed)
           .map((pair) => pair.slice(pair.indexOf("=") + 1).trim())
           .filter((value) => value !== ""),
-      remove: (upstream) => {
-        const others = pairs(upstream).filter((pair) => !isNamed(pair));
-        if (others.length === 0) upstream.delete("cookie");
-        else upstream.set("cookie", others.join(";").trim());
-      },
+      remove: (upstream) => removeCookie(upstream, place.cookie),
     };
   }
   const { header, scheme } = place;
@@ -709,17 +707,6 @@ function scopesOf({ scope, scp = [] }: JWTPayload): string[] {
 
 /** One scope (RFC 6749, 3.3). */
 export const SCOPE_TOKEN = /^[\x21\x23-\x5b\x5d-\x7e]+$/;
-
-/** The claim of that name, or where the dots lead; undefined when there is none. Never a property of Object.prototype. */
-function claimAt(claims: object, path: string): unknown {
-  if (Object.hasOwn(claims, path)) return claims[path as keyof typeof claims];
-  let value: unknown = claims;
-  for (const name of path.split(".")) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return undefined;
-    value = (value as Record<string, unknown>)[name];
-  }
-  return value;
-}
 
 /**
  * A claim as the value of a header: visible ASCII and inner spaces as they are, all else and `%` percent-encoded as UTF-8, so

@@ -4,7 +4,7 @@ import type { ConsumerDeclaration } from "../config/consumer.ts";
 import { parseDuration } from "../config/duration.ts";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
 import { subscriberOf } from "../table/cidr.ts";
-import { type CompileContext, type Exchange, type PolicyRun, pass, refuse } from "./contract.ts";
+import { type CompileContext, claimAt, type Exchange, type PolicyRun, pass, refuse } from "./contract.ts";
 import { algorithmOf, type Count, type LimitStore, limitStore, type Rule } from "./limit-store.ts";
 
 /**
@@ -385,11 +385,7 @@ function callerOf(key: LimitKey, exchange: Exchange, headers: Headers): string |
 }
 
 const claimText = (claims: Readonly<Record<string, unknown>> | undefined, path: string): string => {
-  let value: unknown = claims;
-  for (const name of claims && Object.hasOwn(claims, path) ? [path] : path.split(".")) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return "";
-    value = (value as Record<string, unknown>)[name];
-  }
+  const value = claimAt(claims ?? {}, path);
   return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
 };
 

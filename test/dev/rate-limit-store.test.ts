@@ -10,6 +10,7 @@ import type { Caller } from "../../src/policies/contract.ts";
 import { compile, type RateLimitOptions, run } from "../../src/policies/rate-limit.ts";
 import type { RouteTable } from "../../src/table/table.ts";
 import { compileContext, type PolicyResult, startPolicy } from "../policies/exchange.ts";
+import { isThere } from "../real-parts.ts";
 
 const TOKEN = "a token for tests";
 const HOUR = 3_600_000;
@@ -18,7 +19,7 @@ type Bridge = Awaited<ReturnType<typeof startUpstashBridge>>;
 
 const ALGORITHMS = ["fixedWindow", "slidingWindow", "tokenBucket"] as const;
 const BACKENDS = [
-  { name: "redis-server", start: startRedisServer, available: redisServerAvailable() },
+  { name: "redis-server", start: startRedisServer, available: isThere("redis-server", redisServerAvailable()) },
   { name: "js-redis-server", start: startEmbeddedRedis, available: true },
 ];
 

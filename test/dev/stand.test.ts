@@ -9,9 +9,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { tokenCommand } from "../../src/dev/demo-requests.ts";
 import { startStand } from "../../src/dev/stand.ts";
+import { isThere } from "../real-parts.ts";
 import type { StandMessage } from "./stand-process.ts";
 
-const hasCurl = spawnSync("curl", ["--version"]).status === 0;
+const hasCurl = isThere("curl", spawnSync("curl", ["--version"]).status === 0);
 
 /** From saving a file to the first answer by it, in milliseconds: what is promised. */
 const RELOAD = 2_000;

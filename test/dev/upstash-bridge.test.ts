@@ -9,6 +9,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { type RunningRedis, redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../../src/dev/redis.ts";
 import { createReplyParser, type Reply, startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
+import { isThere } from "../real-parts.ts";
 
 const TOKEN = "a token for tests";
 type Bridge = Awaited<ReturnType<typeof startUpstashBridge>>;
@@ -47,7 +48,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 const sha1 = (text: string) => createHash("sha1").update(text).digest("hex");
 
 const BACKENDS = [
-  { name: "redis-server", start: startRedisServer, available: redisServerAvailable() },
+  { name: "redis-server", start: startRedisServer, available: isThere("redis-server", redisServerAvailable()) },
   { name: "js-redis-server", start: startEmbeddedRedis, available: true },
 ];
 

@@ -6,6 +6,7 @@ import { exportJWK, generateKeyPair } from "jose";
 import { describe } from "vitest";
 import { type RunningRedis, redisServerAvailable, startRedisServer } from "../../src/dev/redis.ts";
 import { startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
+import { isThere } from "../real-parts.ts";
 import { type Answer, type Asking, ask, open, type RawAnswer, write } from "./client.ts";
 import { Gateway } from "./gateway.ts";
 import { Ingress, nginx } from "./ingress.ts";
@@ -14,15 +15,10 @@ import { Origin } from "./origin.ts";
 
 const missing = [...(nginx ? [] : ["nginx"]), ...(redisServerAvailable() ? [] : ["redis-server"])];
 
-/**
- * `describe` for tests that need nginx and redis-server. Where one is missing they are skipped, with a word why; with
- * PORTCULLIS_REQUIRE_REAL_PARTS=1, as in CI, the file fails instead.
- */
+/** `describe` for tests that need nginx and redis-server. */
 export function describeWithRealParts(title: string, body: () => void): void {
-  if (missing.length === 0) {
+  if (isThere(missing.join(" and no "), missing.length === 0)) {
     describe(title, body);
-  } else if (process.env.PORTCULLIS_REQUIRE_REAL_PARTS === "1") {
-    throw new Error(`PORTCULLIS_REQUIRE_REAL_PARTS is set, and there is no ${missing.join(" and no ")} on the PATH`);
   } else {
     console.warn(`skipped: there is no ${missing.join(" and no ")} on the PATH`);
     describe.skip(title, body);

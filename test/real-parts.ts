@@ -1,0 +1,10 @@
+/**
+ * Whether a real part is there. Without it the tests that need it are skipped, visibly; with PORTCULLIS_REQUIRE_REAL_PARTS=1, as in CI,
+ * the file fails instead.
+ */
+export function isThere(part: string, present: boolean): boolean {
+  if (!present && process.env.PORTCULLIS_REQUIRE_REAL_PARTS === "1") {
+    throw new Error(`PORTCULLIS_REQUIRE_REAL_PARTS is set, and there is no ${part} on the PATH`);
+  }
+  return present;
+}
