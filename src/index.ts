@@ -2,6 +2,7 @@
 export * from "./config/api.ts";
 export * from "./config/cluster.ts";
 export * from "./config/consumer.ts";
+export * from "./config/listener.ts";
 export { without } from "./config/policy.ts";
 export { binding, env, secret } from "./config/values.ts";
 export { cors } from "./policies/cors.ts";

@@ -1,6 +1,7 @@
 import type { MiddlewareHandler } from "hono";
-import type { Target } from "./cluster.ts";
+import type { Mirror, Rewrite, Target } from "./cluster.ts";
 import { type Declaration, declaredAt } from "./declaration.ts";
+import type { ListenerDeclaration } from "./listener.ts";
 import type { PolicyDeclaration, WithoutDeclaration } from "./policy.ts";
 import type { EnvReference, SecretReference } from "./values.ts";
 
@@ -40,6 +41,36 @@ export interface TimeoutOptions {
   readonly firstByte?: Duration;
   /** For the whole exchange, all attempts and the response's body; `0s` is none, for streams. Default: `60s`. */
   readonly total?: Duration;
+  /** Of an endless answer (event streams, NDJSON, WebSockets): how long nothing may come; `0s` is no limit. Default: `0s`. */
+  readonly idle?: Duration;
+}
+
+/** What may be asked again. `connection`: no answer came at all; `timeout`: none in time; a number: the cluster answered so. */
+export type RetryCondition = "connection" | "timeout" | "gateway-error" | "5xx" | number;
+
+export interface RetryOptions {
+  /** After the first try. Default: 2. */
+  readonly attempts?: number;
+  /** Default: `["connection", 503]`, what Envoy takes for safe. `gateway-error` is 502, 503 and 504. */
+  readonly on?: readonly RetryCondition[];
+  /** Default: those that may be repeated without asking (RFC 9110, 9.2.2). `any`: the origin copes with a request that comes twice. */
+  readonly methods?: "idempotent" | "any" | readonly Method[];
+  /** Before each further try: a random time up to `base`, then up to twice that and so on, at most `max`. Default: `25ms`, ten times `base`. */
+  readonly backoff?: { readonly base?: Duration; readonly max?: Duration };
+  /** Largest body that is kept in memory for another try, in bytes. Default: 65536. A larger one is sent once. */
+  readonly maxBody?: number;
+  /**
+   * Of the requests that this route has under way in one isolate, how many percent may be further tries, and how many may be in any
+   * case. Default: 20 and 3 (Envoy's retry budget).
+   */
+  readonly budget?: { readonly percent?: number; readonly minimum?: number };
+}
+
+export interface WebSocketOptions {
+  /** Closed when neither side has sent a message for so long. Default: `0s`, never. */
+  readonly idle?: Duration;
+  /** Closed after so long, whatever is said. Default: `0s`, never. */
+  readonly lifetime?: Duration;
 }
 
 export interface RouteOptions {
@@ -47,8 +78,14 @@ export interface RouteOptions {
   /** Added to the API's and the gateway's: docs/policies.md says which add up and which replace. */
   readonly policies?: readonly PolicyEntry[];
   readonly timeouts?: TimeoutOptions;
-  /** The route answers WebSocket upgrades. Default: false, and the Upgrade header is not forwarded. */
-  readonly websocket?: boolean;
+  /** What the cluster is asked for instead of what the client asked for. */
+  readonly rewrite?: Rewrite;
+  /** Copies of the request, whose answers nobody waits for. */
+  readonly mirrors?: readonly Mirror[];
+  /** Default: none; what `or` names is asked all the same when the first fails. */
+  readonly retry?: RetryOptions;
+  /** The route answers WebSocket upgrades, with limits if options are given. Default: false, and the Upgrade header is not forwarded. */
+  readonly websocket?: boolean | WebSocketOptions;
 }
 
 export interface RouteDeclaration extends Declaration {
@@ -67,6 +104,8 @@ export function route(name: string, match: Match | readonly Match[], options: Ro
 export interface ApiOptions {
   /** `api.example.com`, or `*.example.com` for one or more labels. Default: any host. */
   readonly hosts?: readonly string[];
+  /** Those of the gateway's listeners that these routes are for; hosts that a listener does not have, it does not serve. Default: all. */
+  readonly listeners?: readonly ListenerDeclaration[];
   readonly policies?: readonly PolicyEntry[];
   readonly timeouts?: TimeoutOptions;
 }
@@ -83,6 +122,14 @@ export function api(name: string, options: ApiOptions, routes: readonly RouteDec
 }
 
 export interface GatewayOptions {
+  /**
+   * `gateway-api`: exactly as the Gateway API has it, where hand-written routes are friendlier. No 405 and no HEAD by GET; matches that
+   * nothing parts go by the order of declaration; a cluster that cannot be reached answers 503; every route takes WebSockets.
+   * Default: `portcullis`.
+   */
+  readonly semantics?: "portcullis" | "gateway-api";
+  /** Ports and hosts, of which a request takes the most specific, before any route is looked at. Default: one for everything. */
+  readonly listeners?: readonly ListenerDeclaration[];
   /** Run on every route, unless taken off by `without(...)`. */
   readonly policies?: readonly PolicyEntry[];
   /** The Redis behind rate limits, by its Upstash REST endpoint. */

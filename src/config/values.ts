@@ -7,6 +7,8 @@ import { type Declaration, declaredAt } from "./declaration.ts";
 export interface EnvReference extends Partial<Declaration> {
   readonly kind: "env";
   readonly name: string;
+  /** Used where the environment does not have it. */
+  readonly otherwise?: string;
 }
 
 export interface SecretReference extends Partial<Declaration> {
@@ -21,8 +23,13 @@ export interface BindingReference extends Partial<Declaration> {
 
 export type Reference = EnvReference | SecretReference | BindingReference;
 
-/** A plain variable: `[vars]` in wrangler.toml. */
-export const env = (name: string): EnvReference => ({ kind: "env", name, declaredAt: declaredAt(env) });
+/** A plain variable: `[vars]` in wrangler.toml. With `otherwise`, the environment need not have it. */
+export const env = (name: string, otherwise?: string): EnvReference => ({
+  kind: "env",
+  name,
+  ...(otherwise !== undefined && { otherwise }),
+  declaredAt: declaredAt(env),
+});
 
 /** A secret: listed under `[secrets] required` in wrangler.toml, set with `wrangler secret put`, locally in `.dev.vars`. */
 export const secret = (name: string): SecretReference => ({ kind: "secret", name, declaredAt: declaredAt(secret) });

@@ -1,19 +1,8 @@
 import { z } from "zod";
+import type { HeaderChanges } from "../config/headers.ts";
 import { policyBuilder } from "../config/policy.ts";
-import type { EnvReference, SecretReference } from "../config/values.ts";
 import type { Reference } from "../table/table.ts";
 import type { CompileContext, PolicyRun } from "./contract.ts";
-
-/** Values are text, or a reference for what differs between environments. */
-export type HeaderValues = Readonly<Record<string, string | EnvReference | SecretReference>>;
-
-export interface HeaderChanges {
-  readonly remove?: readonly string[];
-  /** Replaces all values that the header has. */
-  readonly set?: HeaderValues;
-  /** Keeps the values that the header has. */
-  readonly add?: HeaderValues;
-}
 
 export interface HeadersOptions {
   /** Of the request that the origin gets. */

@@ -20,6 +20,10 @@ export interface RouteTable {
   readonly policies: readonly TablePolicy[];
   /** Every distinct place to send a request; actions refer to them by position. */
   readonly backends: readonly TableBackend[];
+  /** Every distinct group of backends that load is divided over; actions refer to them by position. */
+  readonly pools: readonly TablePool[];
+  /** Absent: one listener for everything. Sorted by name. */
+  readonly listeners?: readonly TableListener[];
   /** Sorted by id. */
   readonly routes: readonly TableRoute[];
   /** Positions in `policies` of those that the gateway declares for all routes: they also run when no route matches. */
@@ -40,9 +44,14 @@ export interface EnvironmentNames {
 }
 
 /** `env()`, `secret()` and `binding()` in JSON: the name of something that the environment holds, never its value. */
-export type Reference = { readonly env: string } | { readonly secret: string } | { readonly binding: string };
+export type Reference =
+  | { readonly env: string; readonly otherwise?: string }
+  | { readonly secret: string }
+  | { readonly binding: string };
 
 export interface GatewaySettings {
+  /** Exactly the Gateway API's rules, where hand-written routes have friendlier ones; absent: the friendlier ones. */
+  readonly semantics?: "gateway-api";
   readonly escapedSlashes: "refuse" | "keep";
   readonly forwardedFor: "overwrite" | "append";
   /** CIDR ranges of peers whose CF-Connecting-IP is believed where the runtime tells the peer's address (workerd by itself). */
@@ -72,6 +81,8 @@ export interface Timeouts {
   readonly firstByte: number;
   /** Milliseconds for the whole exchange, attempts and response body included; 0: no limit. */
   readonly total: number;
+  /** Milliseconds that an endless answer may be silent; absent: no limit. */
+  readonly idle?: number;
 }
 
 export interface TableCluster {
@@ -83,7 +94,74 @@ export interface TableCluster {
   /** Scheme of the URL handed to a binding. */
   readonly scheme: "http" | "https";
   readonly assertion: boolean;
+  readonly outlier?: TableOutlier;
+  readonly breaker?: TableBreaker;
+  /** Requests under way at one backend, in one isolate. */
+  readonly concurrency?: number;
+  readonly health?: TableHealth;
 }
+
+/** Times in milliseconds; what each means is told at OutlierOptions. */
+export interface TableOutlier {
+  readonly consecutive5xx: number;
+  readonly consecutiveGatewayErrors: number;
+  readonly interval: number;
+  readonly baseEjectionTime: number;
+  readonly maxEjectionTime: number;
+  readonly maxEjectionPercent: number;
+  readonly minimumRequests: number;
+  readonly panicThreshold: number;
+}
+
+/** Times in milliseconds; what each means is told at BreakerOptions. */
+export interface TableBreaker {
+  readonly errorPercent: number;
+  readonly window: number;
+  readonly minimumRequests: number;
+  readonly open: number;
+  readonly recovery: number;
+}
+
+export interface TableHealth {
+  readonly path: string;
+  /** Absent: 200 to 299. */
+  readonly expect?: readonly number[];
+  /** Milliseconds. */
+  readonly timeout: number;
+  readonly unhealthy: number;
+  readonly healthy: number;
+}
+
+export interface TableListener {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol: "http" | "https";
+  /** Absent: any. */
+  readonly host?: string;
+}
+
+/** Levels of priority, the first to be asked first. */
+export interface TablePool {
+  readonly levels: readonly TableLevel[];
+  /** Levels go by how near their clusters are to the client. */
+  readonly nearest?: true;
+}
+
+export interface TableLevel {
+  /** Positions in the table's backends. */
+  readonly backends: readonly number[];
+  /** In the same order; absent: all alike. */
+  readonly weights?: readonly number[];
+  readonly by: "round-robin" | "least-request" | { readonly hash: TableHashKey };
+  readonly affinity?: { readonly cookie: string; readonly maxAge: number };
+}
+
+export type TableHashKey =
+  | "subject"
+  | "client"
+  | { readonly header: string }
+  | { readonly cookie: string }
+  | { readonly query: string };
 
 export interface TableConsumer {
   readonly name: string;
@@ -97,6 +175,47 @@ export interface TableBackend {
   readonly host?: string;
   /** Path put before the request's; no trailing slash. */
   readonly path?: string;
+  readonly headers?: {
+    readonly request: readonly TableHeaderChange[];
+    readonly response: readonly TableHeaderChange[];
+  };
+  readonly rewrite?: TableRewrite;
+  readonly mirrors?: readonly TableMirror[];
+}
+
+export interface TableHeaderChange {
+  readonly action: "remove" | "set" | "add";
+  /** In lower case. */
+  readonly name: string;
+  readonly value?: string | Reference;
+}
+
+export interface TableRewrite {
+  readonly host?: string;
+  readonly path?: { readonly prefix: string } | { readonly full: string };
+}
+
+export interface TableMirror {
+  /** Position in the table's backends. */
+  readonly backend: number;
+  /** Of the requests, from 0 to 1; absent: all. */
+  readonly ratio?: number;
+  /** Absent: any. */
+  readonly methods?: readonly string[];
+  readonly maxBody: number;
+}
+
+export interface TableRetry {
+  /** After the first try. */
+  readonly attempts: number;
+  /** Single statuses, and what else counts as failed. */
+  readonly on: readonly (number | "connection" | "timeout")[];
+  /** Absent: any. */
+  readonly methods?: readonly string[];
+  /** Milliseconds. */
+  readonly backoff: { readonly base: number; readonly max: number };
+  readonly maxBody: number;
+  readonly budget: { readonly percent: number; readonly minimum: number };
 }
 
 export type PolicyName =
@@ -125,16 +244,24 @@ export interface TableRoute {
   readonly id: string;
   readonly api: string;
   readonly hosts: readonly string[];
+  /** Positions in the table's listeners; absent: all of them. */
+  readonly listeners?: readonly number[];
+  /** Decides between matches that nothing else parts, the lower first; absent: the id does. */
+  readonly order?: number;
   readonly matches: readonly TableMatch[];
   /** Positions in `policies`, in the order in which they run. */
   readonly policies: readonly number[];
   readonly action: TableAction;
   readonly timeouts?: Timeouts;
-  /** Whether the answer is an upgraded connection; such a route keeps the Upgrade header. */
-  readonly websocket?: boolean;
+  readonly rewrite?: TableRewrite;
+  readonly mirrors?: readonly TableMirror[];
+  readonly retry?: TableRetry;
+  /** Whether the answer may be an upgraded connection; such a route keeps the Upgrade header. Limits in milliseconds. */
+  readonly websocket?: true | { readonly idle: number; readonly lifetime: number };
 }
 
-export type TableAction = ForwardAction | SplitAction | RedirectAction;
+export type TableAction = ArmAction | SplitAction;
+export type ArmAction = ForwardAction | PoolAction | RedirectAction | MissingAction;
 
 export interface ForwardAction {
   readonly kind: "forward";
@@ -142,16 +269,35 @@ export interface ForwardAction {
   readonly backends: readonly number[];
 }
 
+export interface PoolAction {
+  readonly kind: "pool";
+  /** Position in `pools`. */
+  readonly pool: number;
+}
+
+/** There is no backend: 500. */
+export interface MissingAction {
+  readonly kind: "missing";
+  readonly reason: string;
+}
+
 export interface SplitAction {
   readonly kind: "split";
   readonly salt: string;
-  readonly arms: readonly { readonly name: string; readonly weight: number; readonly backends: readonly number[] }[];
+  readonly arms: readonly TableArm[];
   readonly sticky: StickyKey;
   readonly override?: { readonly header?: string; readonly cookie?: string; readonly secret: Reference };
 }
 
-/** What keeps a caller on one arm. */
+export interface TableArm {
+  readonly name: string;
+  readonly weight: number;
+  readonly action: ArmAction;
+}
+
+/** What keeps a caller on one arm; `request`: nothing does. */
 export type StickyKey =
+  | { readonly by: "request" }
   | { readonly by: "subject" }
   | { readonly by: "client" }
   | { readonly by: "header"; readonly name: string }
