@@ -1,5 +1,5 @@
 /** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. And the way back. */
-import { type HeaderEdit, removeCookie } from "../policies/contract.ts";
+import { type Exchange, type HeaderEdit, removeCookie } from "../policies/contract.ts";
 import type { RouteTable } from "../table/table.ts";
 import type { RequestTarget } from "./request-target.ts";
 
@@ -11,13 +11,14 @@ import type { RequestTarget } from "./request-target.ts";
  */
 export function upstreamHeaders(
   request: Request,
+  received: Exchange["received"],
   target: RequestTarget,
   client: string,
   isStripped: (name: string) => boolean,
   { gateway: settings, overrideCookies }: RouteTable,
 ): Headers | undefined {
   const upstream = new Headers(request.headers);
-  for (const [name, value] of request.headers) {
+  for (const [name, value] of received) {
     if (CONTROL.test(value)) return undefined;
     if (isStripped(name)) upstream.delete(name);
   }
@@ -37,15 +38,23 @@ export function upstreamHeaders(
  * Takes out of a cluster's answer what is for its connection with the gateway alone. The runtime does so by itself with Connection,
  * Keep-Alive, TE, Trailer, Transfer-Encoding and Upgrade (measured), and with no others.
  */
-export const connectionEdits = (headers: Headers): HeaderEdit[] =>
-  [...listedInConnection(headers), "proxy-authenticate", "proxy-connection"]
-    .filter((name) => headers.has(name))
-    .map((name) => ({ action: "remove", name }));
+export function connectionEdits(headers: Headers): HeaderEdit[] {
+  const edits: HeaderEdit[] = [];
+  for (const name of listedInConnection(headers)) edits.push({ action: "remove", name });
+  for (const name of PROXY_HEADERS) if (headers.has(name)) edits.push({ action: "remove", name });
+  return edits;
+}
 
-const listedInConnection = (headers: Headers): string[] =>
-  (headers.get("connection")?.toLowerCase().split(",") ?? [])
+const PROXY_HEADERS = ["proxy-authenticate", "proxy-connection"];
+const NONE: readonly string[] = [];
+
+const listedInConnection = (headers: Headers): readonly string[] =>
+  headers
+    .get("connection")
+    ?.toLowerCase()
+    .split(",")
     .map((listed) => listed.trim())
-    .filter((name) => /^[a-z0-9-_]+$/.test(name) && !KEPT_THOUGH_LISTED.has(name));
+    .filter((name) => /^[a-z0-9-_]+$/.test(name) && !KEPT_THOUGH_LISTED.has(name)) ?? NONE;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are looked for
 const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
-import { type CompileContext, type PolicyRun, pass, refuse } from "./contract.ts";
+import { type CompileContext, type Exchange, type PolicyRun, pass, refuse } from "./contract.ts";
 import {
   BARE_WORDS,
   checks,
@@ -151,7 +151,7 @@ export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
     const exchange = c.get("exchange");
     const request = c.req.raw;
     const findings = new Findings(engine);
-    lookAtHead(findings, request, exchange.path, exchange.search, config);
+    lookAtHead(findings, request.method, exchange, config);
     let tooLarge = false;
     if (config.body && request.body) {
       const { inspect, types } = config.body;
@@ -322,13 +322,18 @@ const oddEscapesDecoded = (text: string) =>
       String.fromCharCode((Number(high) << 6) | (Number.parseInt(low, 16) & 0x3f)),
     );
 
-function lookAtHead(findings: Findings, request: Request, path: string, search: string, config: FilterConfig): void {
-  if (!config.methods.includes(request.method)) findings.check("method", "method");
+function lookAtHead(
+  findings: Findings,
+  method: string,
+  { path, search, received }: Exchange,
+  config: FilterConfig,
+): void {
+  if (!config.methods.includes(method)) findings.check("method", "method");
   if (search.length - 1 > config.maxQueryBytes) findings.check("query-size", "query");
   else lookAtQuery(findings, search.slice(1));
   findings.look("encoded", "path", "", path);
   findings.lookTwice("path", "path", "", percentDecoded(path));
-  lookAtHeaders(findings, request.headers, config);
+  lookAtHeaders(findings, received, config);
 }
 
 // Their values are the protocol's or a credential's. What is meant for a logger or a shell instead (${jndi:...}, () {...},
@@ -342,11 +347,9 @@ const QUIET = new Set(
   ).split(" "),
 );
 
-function lookAtHeaders(findings: Findings, headers: Headers, config: FilterConfig): void {
-  let count = 0;
+function lookAtHeaders(findings: Findings, received: Exchange["received"], config: FilterConfig): void {
   let lengths = 0;
-  for (const [name, value] of headers) {
-    count++;
+  for (const [name, value] of received) {
     if (value.length > config.maxHeaderBytes) findings.check("header-size", "header", name);
     if (name === "content-length" || name === "transfer-encoding") lengths++;
     if (name === "cookie") {
@@ -357,7 +360,7 @@ function lookAtHeaders(findings: Findings, headers: Headers, config: FilterConfi
       findings.lookTwice("header", "header", name, value);
     }
   }
-  if (count > config.maxHeaders) findings.check("header-count", "header");
+  if (received.length > config.maxHeaders) findings.check("header-count", "header");
   if (lengths === 2) findings.check("framing", "header");
 }
 

@@ -33,6 +33,7 @@ export function exchangeFor(request: Request, overrides: Partial<Exchange> = {})
     scheme: url.protocol.slice(0, -1),
     parameters: {},
     clientAddress: "192.0.2.1",
+    received: [...request.headers],
     upstream,
     responseEdits: [],
     record: {
