@@ -3,6 +3,7 @@ import { connect } from "cloudflare:sockets";
 import type { Exchange } from "../policies/contract.ts";
 import type { ProblemCode } from "../table/problems.ts";
 import type { Timeouts } from "../table/table.ts";
+import { isEndless } from "./endless.ts";
 import type { Ingress } from "./environment.ts";
 import { type Upload, upload } from "./upload.ts";
 
@@ -279,7 +280,3 @@ async function probeConnection(ingress: Ingress, within: number, giveUp: (why: P
   if (opened === "expired") giveUp("upstream-connect-timeout");
   await socket.close().catch(() => {});
 }
-
-/** Event streams and upgraded connections are meant to stay open: no total deadline for them. */
-const isEndless = (response: Response): boolean =>
-  response.status === 101 || (response.headers.get("content-type") ?? "").startsWith("text/event-stream");

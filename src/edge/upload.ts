@@ -9,28 +9,44 @@ export interface Upload {
   readonly body: ReadableStream<Uint8Array> | Uint8Array | null;
   /** Resolves when all of a stream is sent, and rejects when either end breaks off. */
   readonly sent?: Promise<void>;
+  /** What went through, for mirrors; undefined where it broke off or was larger than asked for. */
+  readonly copy: Promise<Uint8Array | null | undefined> | Uint8Array | null | undefined;
 }
 
 /**
  * `end` is called when the body breaks off or gets larger than `limit` bytes, and must end the exchange. The stream itself does not end
  * then and does not fail: workerd would send the cluster a proper end, and half a body would be taken for a whole one (measured).
+ * A body of at most `copied` bytes is copied on its way.
  */
-export function upload(exchange: Exchange, request: Request, limit: number, end: (why: ProblemCode) => void): Upload {
+export function upload(
+  exchange: Exchange,
+  request: Request,
+  limit: number,
+  end: (why: ProblemCode) => void,
+  copied = 0,
+): Upload {
   const stated = request.headers.get("content-length");
   // An empty body is a stream as well, which could not be sent twice, nor with GET.
   const body = stated === "0" ? null : exchange.body !== undefined ? exchange.body : request.body;
   if (!(body instanceof ReadableStream)) {
     if (body && body.byteLength > limit) end("body-too-large");
-    return { body };
+    return { body, copy: body && body.byteLength > copied ? undefined : body };
   }
   const { readable, writable } =
     stated === null ? new IdentityTransformStream() : new FixedLengthStream(Number(stated));
   // A stated length has been held against the limit already. The runtime cannot pipe what a policy put together.
   const plain = stated !== null && body === request.body;
-  const sent = plain ? pipe(body, writable, end) : pump(body, writable, limit, end);
+  const parts = copied > 0 && Number(stated ?? 0) <= copied ? new Parts(copied) : undefined;
+  const sent = plain && !parts ? pipe(body, writable, end) : pump(body, writable, limit, end, parts);
+  const copy =
+    parts &&
+    sent.then(
+      () => parts.whole(),
+      () => undefined,
+    );
   // Who cares listens to it; the others learn from `fetch`.
   sent.catch(() => {});
-  return { body: readable, sent };
+  return { body: readable, sent, copy };
 }
 
 async function pipe(
@@ -52,6 +68,7 @@ async function pump(
   writable: WritableStream<Uint8Array>,
   limit: number,
   end: (why: ProblemCode) => void,
+  parts?: Parts,
 ): Promise<void> {
   const reader = body.getReader({ mode: "byob" });
   const writer = writable.getWriter();
@@ -67,7 +84,36 @@ async function pump(
       end("body-too-large");
       throw new Error("the body is larger than the gateway's limit");
     }
+    parts?.add(part.value);
     await writer.write(part.value);
     buffer = part.value.buffer as ArrayBuffer;
+  }
+}
+
+/** Copies of a stream's parts, dropped once they are more than wanted. */
+class Parts {
+  #parts: Uint8Array[] | undefined = [];
+  #bytes = 0;
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(part: Uint8Array): void {
+    this.#bytes += part.byteLength;
+    if (this.#bytes > this.#limit) this.#parts = undefined;
+    this.#parts?.push(part.slice());
+  }
+
+  whole(): Uint8Array | undefined {
+    if (!this.#parts) return undefined;
+    const whole = new Uint8Array(this.#bytes);
+    let at = 0;
+    for (const part of this.#parts) {
+      whole.set(part, at);
+      at += part.byteLength;
+    }
+    return whole;
   }
 }

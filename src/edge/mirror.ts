@@ -1,0 +1,37 @@
+/** Copies of a request for backends whose answers nobody waits for. They cost the client nothing that could be put off. */
+import type { TableMirror } from "../table/table.ts";
+import type { Attempt } from "./forward.ts";
+
+/** Those of `mirrors` that this request is copied to. */
+export function drawMirrors(mirrors: readonly TableMirror[], method: string, random: () => number): TableMirror[] {
+  return mirrors.filter(
+    ({ ratio = 1, methods }) => (!methods || methods.includes(method)) && (ratio >= 1 || random() < ratio),
+  );
+}
+
+/**
+ * Sends one copy, for at most `patience` milliseconds, once the client's answer is on its way: a turn of the event loop later, so that
+ * the connections that the platform allows at once have gone to the primary first. What comes back is not read. Never throws: a
+ * mirror that fails is no news for the client.
+ */
+export async function sendMirror(
+  prepare: () => Attempt | Promise<Attempt>,
+  method: string,
+  body: Uint8Array | null,
+  patience: number,
+): Promise<void> {
+  try {
+    await scheduler.wait(0);
+    const { url, ingress, headers } = await prepare();
+    const response = await ingress.fetch(url, {
+      method,
+      headers,
+      body,
+      redirect: "manual",
+      signal: AbortSignal.timeout(patience),
+    });
+    await response.body?.cancel();
+  } catch {
+    // The cluster's own monitoring tells.
+  }
+}
