@@ -17,7 +17,7 @@ export interface CompileOptions {
 
 export interface Compiled {
   readonly table: RouteTable;
-  /** `file:line` of each route, cluster and consumer: `route orders/list`. No part of the table, which lines do not change. */
+  /** `file:line` of each route, cluster, listener and consumer: `route orders/list`. No part of the table, which lines do not change. */
   readonly sources: Readonly<Record<string, string>>;
   readonly module: RoutesModule;
   readonly wrangler: string | undefined;
@@ -29,7 +29,7 @@ export async function compileRoutes({ routes, config }: CompileOptions): Promise
   const { problems } = module;
   const { table, declarations, references } = plan(module);
   const wrangler = config ?? (await wranglerFileFor(module.file));
-  if (wrangler) await checkEnvironment(table, references, wrangler, problems);
+  if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
   const sources: Record<string, string> = {};
   for (const [name, { declaredAt }] of declarations) {

@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { type TransformFailure, transform } from "esbuild";
 import { parse as parseToml } from "smol-toml";
 import { z } from "zod";
+import type { Declaration } from "../config/declaration.ts";
 import type { Reference } from "../config/values.ts";
 import type { RouteTable } from "../table/table.ts";
 import type { Problems } from "./problem.ts";
@@ -19,6 +20,7 @@ const environment = z.looseObject({
   vpc_services: bindings,
   vpc_networks: bindings,
   mtls_certificates: bindings,
+  triggers: z.looseObject({ crons: z.array(z.string()).optional() }).optional(),
 });
 /** What of wrangler's configuration concerns the gateway. */
 const wranglerConfig = environment.extend({
@@ -52,9 +54,17 @@ export async function wranglerFileFor(routes: string): Promise<string | undefine
 export const parseWrangler = (file: string, text: string): WranglerConfig =>
   (file.endsWith(".toml") ? parseToml(text) : JSON.parse(withoutComments(text))) as WranglerConfig;
 
+/** Where what is asked of the environment stands in the routes module. */
+export interface Asking {
+  /** By `env NAME`, `secret NAME` and `binding NAME`. */
+  readonly references: ReadonlyMap<string, Reference>;
+  /** By `cluster NAME`. */
+  readonly declarations: ReadonlyMap<string, Declaration>;
+}
+
 export async function checkEnvironment(
   table: RouteTable,
-  references: ReadonlyMap<string, Reference>,
+  asking: Asking,
   file: string,
   problems: Problems,
 ): Promise<void> {
@@ -86,9 +96,29 @@ export async function checkEnvironment(
     }
     return;
   }
-  checkNames(table, references, file, text, "", config, problems);
+  checkNames(table, asking.references, file, text, "", config, problems);
   for (const [name, environment] of Object.entries(config.env ?? {}))
-    checkNames(table, references, file, text, `env.${name}.`, environment, problems);
+    checkNames(table, asking.references, file, text, `env.${name}.`, environment, problems);
+  checkTriggers(table, asking.declarations, file, config, problems);
+}
+
+/** Health is asked for by a cron trigger. Triggers are inherited by named environments. */
+function checkTriggers(
+  { clusters }: RouteTable,
+  declarations: Asking["declarations"],
+  file: string,
+  { env = {}, ...config }: WranglerConfig,
+  problems: Problems,
+): void {
+  const first = Object.values(clusters).find(({ health }) => health);
+  if (!first) return;
+  const environments = [["", config], ...Object.entries(env)] as const;
+  for (const [name, { triggers = config.triggers }] of environments) {
+    if (triggers?.crons?.length) continue;
+    const message = `has health checks, which nothing starts: ${basename(file)} has no cron trigger${name && ` for the environment ${name}`}`;
+    const fix = `add crons = ["* * * * *"] to [${name && `env.${name}.`}triggers]`;
+    problems.add(declarations.get(`cluster ${first.name}`), `cluster "${first.name}"`, message, fix);
+  }
 }
 
 function checkNames(
@@ -106,9 +136,11 @@ function checkNames(
   };
   const vars = environment.vars ?? {};
   const secrets = environment.secrets?.required ?? [];
-  for (const name of table.environment.vars) {
-    if (!Object.hasOwn(vars, name)) missing("env", name, `add ${name} = "..." to [${where}vars]`);
-    else if (typeof vars[name] !== "string" || vars[name] === "") {
+  const { optional = [] } = table.environment;
+  for (const name of [...table.environment.vars, ...optional]) {
+    if (!Object.hasOwn(vars, name)) {
+      if (!optional.includes(name)) missing("env", name, `add ${name} = "..." to [${where}vars]`);
+    } else if (typeof vars[name] !== "string" || vars[name] === "") {
       const at = lineOf(text, name);
       problems.addAt(file, at, `env("${name}")`, "is no text", `write it as ${name} = "..." in [${where}vars]`);
     }
@@ -139,25 +171,19 @@ function checkNames(
 function checkIngress(name: string, value: unknown, file: string, text: string, problems: Problems): void {
   // That it must be a text is told of every variable.
   if (typeof value !== "string" || value === "") return;
+  const fault = ingressFault(value);
+  if (fault) problems.addAt(file, lineOf(text, name), `env("${name}")`, ...fault);
+}
+
+/** What is wrong with an ingress's URL, and what to do about it. */
+export function ingressFault(value: string): [message: string, fix: string] | undefined {
   const url = URL.parse(value);
   const loopback = url !== null && /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
-  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
-    problems.addAt(
-      file,
-      lineOf(text, name),
-      `env("${name}")`,
-      `${JSON.stringify(value)} is no ingress URL`,
-      "write it as https://host[:port][/path]",
-    );
-  } else if (url.protocol === "http:" && !loopback) {
-    problems.addAt(
-      file,
-      lineOf(text, name),
-      `env("${name}")`,
-      "would carry requests over plain http",
-      "use https, or a binding; http is for loopback addresses",
-    );
-  }
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.search || url.hash)
+    return [`${JSON.stringify(value)} is no ingress URL`, "write it as https://host[:port][/path]"];
+  if (url.protocol === "http:" && !loopback)
+    return ["would carry requests over plain http", "use https, or a binding; http is for loopback addresses"];
+  return undefined;
 }
 
 /** The first line that gives `name` a value; 1 when there is none. */

@@ -7,21 +7,14 @@ import type {
   Match,
   PolicyEntry,
   RouteDeclaration,
+  RouteOptions,
   ValueCondition,
 } from "../config/api.ts";
-import type {
-  Backend,
-  ClusterDeclaration,
-  Endpoint,
-  Redirect,
-  Split,
-  SplitOptions,
-  Target,
-} from "../config/cluster.ts";
 import type { ConsumerDeclaration } from "../config/consumer.ts";
 import type { Declaration } from "../config/declaration.ts";
 import { parseDuration } from "../config/duration.ts";
 import { EVERYWHERE, functionOf, type PolicyList, placedEntries } from "../config/entries.ts";
+import type { ListenerDeclaration } from "../config/listener.ts";
 import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference as Declared } from "../config/values.ts";
 import type { CompileContext } from "../policies/contract.ts";
@@ -34,25 +27,28 @@ import {
   type PolicyName,
   type Reference,
   type RouteTable,
-  type StickyKey,
   TABLE_VERSION,
   type TableAction,
-  type TableBackend,
-  type TableCluster,
   type TableConsumer,
+  type TableHashKey,
+  type TableListener,
   type TableMatch,
   type TablePolicy,
+  type TablePool,
   type TableRoute,
   type ValueMatch,
 } from "../table/table.ts";
-import { isName, NAME_FIX, shape, shapes } from "./check.ts";
+import { Numbered } from "./numbered.ts";
+import { rewriteOf, TargetPlan } from "./plan-target.ts";
 import { type Problems, quoted } from "./problem.ts";
 import { registry } from "./registry.ts";
+import { resolveRetry } from "./resilience.ts";
+import { isName, NAME_FIX, shape, shapes } from "./shapes.ts";
 import { resolveTimeouts } from "./timeouts.ts";
 
 export interface Planned {
   readonly table: RouteTable;
-  /** Where each route, cluster and consumer was declared: `route orders/list` to the declaration. */
+  /** Where each route, cluster, listener and consumer was declared: `route orders/list` to the declaration. */
   readonly declarations: ReadonlyMap<string, Declaration>;
   /** Where each name of the environment is first referred to. */
   readonly references: ReadonlyMap<string, Declared>;
@@ -76,23 +72,41 @@ interface Compiled {
   readonly key: string;
 }
 
+/** A route with its API. */
+interface Placed {
+  readonly api: ApiDeclaration;
+  readonly route: RouteDeclaration;
+  readonly id: string;
+  readonly order?: number;
+}
+
 class Plan {
   readonly #gateway: GatewayDeclaration;
   readonly #problems: Problems;
   /** By `env NAME`, `secret NAME` and `binding NAME`. */
   readonly #references = new Map<string, Declared>();
-  readonly #clusters = new Map<string, TableCluster>();
   readonly #consumers = new Map<string, TableConsumer>();
   readonly #identityHeaders = new Set<string>();
   readonly #overrideCookies = new Set<string>();
   readonly #declarations = new Map<string, Declaration>();
   readonly #compiled = new Map<PolicyDeclaration, Compiled | undefined>();
   readonly #policies = new Numbered<TablePolicy>();
-  readonly #backends = new Numbered<TableBackend>();
+  readonly #targets = new TargetPlan({
+    reference: (value) => this.#reference(value),
+    declare: (name, declaration) => void this.#declarations.set(name, declaration),
+    // Who may choose sends the secret along with any request: no route's origin gets it.
+    override: ({ header, cookie }) => {
+      if (header) this.#identityHeaders.add(header.toLowerCase());
+      if (cookie) this.#overrideCookies.add(cookie);
+    },
+  });
+  /** Sorted by name. */
+  readonly #listeners: readonly ListenerDeclaration[];
 
   constructor(gateway: GatewayDeclaration, problems: Problems) {
     this.#gateway = gateway;
     this.#problems = problems;
+    this.#listeners = [...(gateway.options.listeners ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   table(): Planned {
@@ -105,24 +119,33 @@ class Plan {
         const held = this.#hold(everywhere, { place: api.name, entries: api.options.policies ?? [] });
         return api.routes.map((route) => ({ api, route, held, id: `${api.name}/${route.name}` }));
       })
+      .map((one, order) => ({ ...one, ...(this.#gatewayApi && { order }) }))
       .sort((a, b) => (a.id < b.id ? -1 : 1))
-      .map(({ api, route, held, id }) => this.#route(api, route, id, held));
-    this.#refuseAmbiguity(routes);
+      .map(({ held, ...one }) => this.#route(one, held));
+    if (!this.#gatewayApi) this.#refuseAmbiguity(routes);
     this.#refuseForged(routes);
-    const names = (kind: Declared["kind"]) =>
+    const names = (fits: (reference: Declared) => boolean) =>
       [...this.#references.values()]
-        .filter((reference) => reference.kind === kind)
+        .filter(fits)
         .map(({ name }) => name)
         .sort();
-    const environment = { vars: names("env"), secrets: names("secret"), bindings: names("binding") };
+    const optional = names(isOptional);
+    const environment = {
+      vars: names((reference) => reference.kind === "env" && !isOptional(reference)),
+      ...(optional.length > 0 && { optional }),
+      secrets: names(({ kind }) => kind === "secret"),
+      bindings: names(({ kind }) => kind === "binding"),
+    };
     const content = {
       version: TABLE_VERSION,
       gateway: settings,
       environment,
-      clusters: sorted(this.#clusters),
+      clusters: sorted(this.#targets.clusters),
       consumers: sorted(this.#consumers),
       policies: this.#policies.values,
-      backends: this.#backends.values,
+      backends: this.#targets.backends.values,
+      pools: this.#targets.pools.values,
+      ...(this.#listeners.length > 0 && { listeners: this.#listeners.map((one) => this.#listener(one)) }),
       routes,
       unmatched,
       identityHeaders: [...this.#identityHeaders].sort(),
@@ -132,9 +155,14 @@ class Plan {
     return { table: { ...content, id }, declarations: this.#declarations, references: this.#references };
   }
 
+  get #gatewayApi(): boolean {
+    return this.#gateway.options.semantics === "gateway-api";
+  }
+
   #settings(): GatewaySettings {
     const { store, debug, assertion, ...options } = this.#gateway.options;
     return {
+      ...(this.#gatewayApi && { semantics: "gateway-api" as const }),
       escapedSlashes: options.escapedSlashes ?? "refuse",
       forwardedFor: options.forwardedFor ?? "overwrite",
       trustedProxies: [...(options.trustedProxies ?? ["127.0.0.0/8", "::1"])].sort(),
@@ -153,32 +181,48 @@ class Plan {
     };
   }
 
-  #route(api: ApiDeclaration, route: RouteDeclaration, id: string, inherited: readonly Held[]): TableRoute {
+  #listener(declared: ListenerDeclaration): TableListener {
+    this.#declarations.set(`listener ${declared.name}`, declared);
+    const { port, protocol, host } = declared.options;
+    return { name: declared.name, port, protocol, ...(host && { host }) };
+  }
+
+  #route({ api, route, id, order }: Placed, inherited: readonly Held[]): TableRoute {
     this.#declarations.set(`route ${id}`, route);
-    const policies = this.#positions(this.#hold(inherited, { place: id, entries: route.options.policies ?? [] }));
+    const { to, retry, rewrite, mirrors, ...options } = route.options;
+    const policies = this.#positions(this.#hold(inherited, { place: id, entries: options.policies ?? [] }));
     this.#checkTogether(route, id, policies);
-    const { websocket } = route.options;
-    const own = api.options.timeouts ?? route.options.timeouts;
+    const own = api.options.timeouts ?? options.timeouts;
     const matches = new Map(route.matches.map(tableMatch).map((match) => [JSON.stringify(match), match]));
+    const listeners = this.#positionsOf(api.options.listeners);
+    const sends = to?.kind !== "redirect" && to?.kind !== "missing";
+    const websocket = tableWebSocket(options.websocket ?? (this.#gatewayApi && sends));
     return {
       id,
       api: api.name,
       hosts: [...new Set(api.options.hosts ?? ["*"])].sort(),
+      ...(listeners && { listeners }),
+      ...(order !== undefined && { order }),
       matches: [...matches].sort(byKey).map(([, match]) => match),
       policies,
-      action: this.#action(route.options.to, id),
+      action: this.#targets.action(to, id),
       ...(own && {
-        timeouts: resolveTimeouts(route.options.timeouts, api.options.timeouts, this.#gateway.options.timeouts),
+        timeouts: resolveTimeouts(options.timeouts, api.options.timeouts, this.#gateway.options.timeouts),
       }),
+      ...(rewrite && { rewrite: rewriteOf(rewrite) }),
+      ...(mirrors && mirrors.length > 0 && { mirrors: this.#targets.mirrors(mirrors) }),
+      ...(retry && { retry: resolveRetry(retry) }),
       ...(websocket && { websocket }),
     };
   }
 
-  /** `to` is undefined where `check` found it unusable. */
-  #action(to: Target | undefined, id: string): TableAction {
-    if (to?.kind === "split") return this.#split(to, id);
-    if (to?.kind === "redirect") return redirectAction(to);
-    return { kind: "forward", backends: to ? this.#backendsOf(to) : [] };
+  /** Undefined: all of them. */
+  #positionsOf(listeners: readonly ListenerDeclaration[] = this.#listeners): number[] | undefined {
+    const wanted = new Set(listeners);
+    if (wanted.size === this.#listeners.length) return undefined;
+    return [...this.#listeners.keys()].filter((position) =>
+      wanted.has(this.#listeners[position] as ListenerDeclaration),
+    );
   }
 
   /** What holds where `list` stands: what is inherited, without what the list takes off, and what it adds. */
@@ -315,6 +359,7 @@ class Plan {
     const isGateways = gatewayHeaders([...this.#identityHeaders]);
     for (const route of routes) {
       const { action } = route;
+      const hashes = this.#hashKeys(action);
       const policies = route.policies.map((position) => this.#policies.values[position] as TablePolicy);
       const keys = policies.flatMap(({ policy, config }) =>
         policy === "rateLimit" ? (config as RateLimitConfig).per : [],
@@ -323,6 +368,7 @@ class Plan {
         ...route.matches.flatMap(({ headers = [] }) => headers.map(({ name }) => name)),
         ...keys.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
         action.kind === "split" && action.sticky.by === "header" ? action.sticky.name : "",
+        ...hashes.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
       ];
       for (const name of new Set(named)) {
         if (!isGateways(name.toLowerCase())) continue;
@@ -330,82 +376,43 @@ class Plan {
         const fix = 'go by "consumer", { claim: ... } or a header of the client\'s own';
         this.#problems.add(this.#declarations.get(`route ${route.id}`), `route "${route.id}"`, message, fix);
       }
-      const claims = keys.some((key) => key === "consumer" || (typeof key === "object" && "claim" in key));
-      if (claims && !policies.some(({ policy }) => policy === "jwt")) {
-        const message = "limits by who is calling, but nothing says who that is";
-        this.#problems.add(
-          this.#declarations.get(`route ${route.id}`),
-          `route "${route.id}"`,
-          message,
-          'add jwt({ ... }), or use per: "client"',
+      if (policies.some(({ policy }) => policy === "jwt")) continue;
+      const anonymous = (message: string, fix: string) =>
+        this.#problems.add(this.#declarations.get(`route ${route.id}`), `route "${route.id}"`, message, fix);
+      if (keys.some((key) => key === "consumer" || (typeof key === "object" && "claim" in key)))
+        anonymous("limits by who is calling, but nothing says who that is", 'add jwt({ ... }), or use per: "client"');
+      if (hashes.includes("subject"))
+        anonymous(
+          "balances by who is calling, but nothing says who that is",
+          'add jwt({ ... }), or use { hash: "client" }',
         );
-      }
     }
   }
 
-  #split(split: Split, id: string): TableAction {
-    const { sticky, override, salt } = split.options;
-    // Who may choose sends the secret along with any request: no route's origin gets it.
-    if (override?.header) this.#identityHeaders.add(override.header.toLowerCase());
-    if (override?.cookie) this.#overrideCookies.add(override.cookie);
-    return {
-      kind: "split",
-      salt: salt ?? id,
-      arms: Object.entries(split.arms)
-        .sort(byKey)
-        .map(([name, arm]) => ({ name, weight: arm.share ?? 0, backends: this.#backendsOf(arm) })),
-      sticky: stickyKey(sticky),
-      ...(override && {
-        override: {
-          ...(override.header && { header: override.header.toLowerCase() }),
-          ...(override.cookie && { cookie: override.cookie }),
-          secret: this.#reference(override.secret),
-        },
-      }),
-    };
-  }
-
-  #backendsOf(backend: Backend): number[] {
-    return backend.endpoints.map((endpoint) => this.#backends.number(this.#backend(endpoint)));
-  }
-
-  #backend({ cluster, service, host, path }: Endpoint): TableBackend {
-    this.#cluster(cluster);
-    const fill = (template: string | undefined) => template?.replaceAll("{service}", service ?? "");
-    const template = service === undefined ? undefined : cluster.options.services;
-    const ownHost = fill(host ?? template?.host ?? cluster.options.host);
-    const ownPath = fill(path ?? template?.path)?.replace(/\/$/, "");
-    return {
-      name: service === undefined ? cluster.name : `${cluster.name}/${service}`,
-      cluster: cluster.name,
-      ...(ownHost && { host: ownHost }),
-      ...(ownPath && { path: ownPath }),
-    };
-  }
-
-  #cluster(declared: ClusterDeclaration): void {
-    if (this.#clusters.has(declared.name)) return;
-    this.#declarations.set(`cluster ${declared.name}`, declared);
-    const { ingress, certificate, region, scheme, assertion } = declared.options;
-    this.#clusters.set(declared.name, {
-      name: declared.name,
-      ingress: this.#reference(ingress),
-      ...(certificate && { certificate: this.#reference(certificate) }),
-      ...(region && { region }),
-      scheme: scheme ?? "https",
-      assertion: assertion ?? true,
-    });
+  #hashKeys(action: TableAction): TableHashKey[] {
+    if (action.kind === "split") return action.arms.flatMap((arm) => this.#hashKeys(arm.action));
+    if (action.kind !== "pool") return [];
+    const { levels } = this.#targets.pools.values[action.pool] as TablePool;
+    return levels.flatMap(({ by }) => (typeof by === "object" ? [by.hash] : []));
   }
 
   #reference(value: Declared): Reference {
     const { kind, name } = value;
     const key = `${kind} ${name}`;
-    if (!this.#references.has(key)) {
-      this.#references.set(key, value);
-      if (!/^[A-Za-z_]\w*$/.test(name))
-        this.#problems.add(value, `${kind}(${quoted(name)})`, "is no name of a variable", "use letters, digits and _");
+    const known = this.#references.get(key);
+    const otherwise = otherwiseOf(value);
+    if (!known) {
+      // A binding's name is whatever wrangler takes for one; the others are names of variables.
+      const [form, fix] =
+        kind === "binding" ? [/^[\w./:-]+$/, "use letters, digits and . / : _ -"] : [/^[A-Za-z_]\w*$/, VARIABLE_FIX];
+      if (!form.test(name)) this.#problems.add(value, `${kind}(${quoted(name)})`, "is no name of a variable", fix);
+    } else if (otherwise !== undefined && (otherwiseOf(known) ?? otherwise) !== otherwise) {
+      const fix = "declare the reference once, and use it in both places";
+      this.#problems.add(value, `${kind}(${quoted(name)})`, "is something else otherwise than elsewhere", fix);
     }
-    return { [kind]: name } as unknown as Reference;
+    // What is needed in one place is needed, whatever is used otherwise in others.
+    if (!known || (isOptional(known) && !isOptional(value))) this.#references.set(key, value);
+    return { [kind]: name, ...(otherwise !== undefined && { otherwise }) } as unknown as Reference;
   }
 
   /** Two matches that the rules of precedence do not part would be parted by the routes' names alone: nobody wants that. */
@@ -436,21 +443,6 @@ class Plan {
   }
 }
 
-/** Gives equal values the same position, in order of first use. */
-class Numbered<Value> {
-  readonly values: Value[] = [];
-  readonly #positions = new Map<string, number>();
-
-  number(value: Value, key = JSON.stringify(value)): number {
-    let position = this.#positions.get(key);
-    if (position === undefined) {
-      position = this.values.push(value) - 1;
-      this.#positions.set(key, position);
-    }
-    return position;
-  }
-}
-
 const wrapped = new WeakMap<object, PolicyDeclaration>();
 function middlewareOf(entry: PolicyEntry): PolicyDeclaration {
   let declared = wrapped.get(entry);
@@ -459,6 +451,17 @@ function middlewareOf(entry: PolicyEntry): PolicyDeclaration {
     wrapped.set(entry, declared);
   }
   return declared;
+}
+
+const VARIABLE_FIX = "use letters, digits and _";
+
+const otherwiseOf = (value: Declared): string | undefined => (value.kind === "env" ? value.otherwise : undefined);
+const isOptional = (value: Declared): boolean => otherwiseOf(value) !== undefined;
+
+function tableWebSocket(declared: RouteOptions["websocket"]): TableRoute["websocket"] {
+  if (typeof declared !== "object") return declared || undefined;
+  const [idle, lifetime] = [declared.idle, declared.lifetime].map((text) => parseDuration(text ?? "0s") ?? 0);
+  return idle || lifetime ? { idle: idle ?? 0, lifetime: lifetime ?? 0 } : true;
 }
 
 const addsUp = (name: PolicyName): boolean =>
@@ -520,22 +523,6 @@ const sourceOf = ({ source, flags }: RegExp, dots = false): string => {
   const modifiers = `${flags.replace("s", "")}${dots && source.includes(".") ? "s" : ""}`;
   return modifiers === "" ? source : `(?${modifiers}:${source})`;
 };
-
-function stickyKey(sticky: SplitOptions["sticky"] = "subject"): StickyKey {
-  if (typeof sticky === "string") return { by: sticky };
-  if ("header" in sticky) return { by: "header", name: sticky.header.toLowerCase() };
-  // A year: within it a returning caller is still on its arm.
-  return { by: "cookie", name: sticky.cookie, maxAge: sticky.maxAge ?? 31_536_000 };
-}
-
-const redirectAction = ({ options: { status = 302, scheme, host, port, path } }: Redirect): TableAction => ({
-  kind: "redirect",
-  status,
-  ...(scheme && { scheme }),
-  ...(host && { host }),
-  ...(port && { port }),
-  ...(path && { path }),
-});
 
 const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number =>
   a < b ? -1 : a > b ? 1 : 0;

@@ -43,20 +43,27 @@ function byHosts(table: RouteTable): Map<string, TableRoute[]> {
 function rowOf(route: TableRoute, match: TableMatch, table: RouteTable): [path: string, methods: string, to: string] {
   const { kind, value } = match.path;
   const path = kind === "prefix" ? `${value.replace(/\/$/, "")}/*` : kind === "regex" ? `/${value}/` : value;
-  const methods = route.websocket ? "WebSocket" : (match.methods?.join(" ") ?? "any");
+  const methods =
+    route.websocket && table.gateway.semantics === undefined ? "WebSocket" : (match.methods?.join(" ") ?? "any");
   return [path, methods, targetOf(route.action, table)];
 }
 
-function targetOf(action: TableAction, { backends }: RouteTable): string {
-  const chain = (positions: readonly number[]) =>
-    positions.map((position) => backends[position]?.name).join(", else ") || "nothing";
+function targetOf(action: TableAction, table: RouteTable): string {
+  const names = (positions: readonly number[]) => positions.map((position) => table.backends[position]?.name);
   switch (action.kind) {
     case "forward":
-      return chain(action.backends);
+      return names(action.backends).join(", else ") || "nothing";
+    case "pool": {
+      const { levels = [], nearest } = table.pools[action.pool] ?? {};
+      const chain = levels.map(({ backends }) => names(backends).join(" | ")).join(", else ");
+      return nearest ? `the nearest of ${chain}` : chain;
+    }
     case "split": {
       const sum = action.arms.reduce((total, { weight }) => total + weight, 0);
       const share = (weight: number) => `${Math.round((weight / sum) * 1000) / 10} %`;
-      return action.arms.map(({ name, weight, backends }) => `${name} ${share(weight)} ${chain(backends)}`).join("; ");
+      return action.arms
+        .map(({ name, weight, action }) => `${name} ${share(weight)} ${targetOf(action, table)}`)
+        .join("; ");
     }
     case "redirect": {
       const path = !action.path
@@ -66,5 +73,7 @@ function targetOf(action: TableAction, { backends }: RouteTable): string {
           : ` to ${action.path.full}`;
       return `${action.status}${path}`;
     }
+    case "missing":
+      return `500: ${action.reason}`;
   }
 }

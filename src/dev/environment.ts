@@ -34,13 +34,13 @@ export async function standEnvironment(
   const [developersOwn = ""] = environmentFiles(wrangler);
   const config = wrangler ? parseWrangler(wrangler, await readFile(wrangler, "utf8")) : {};
   const own = parseEnv(await readFile(developersOwn, "utf8").catch(() => "")) as Record<string, string>;
-  const { vars, secrets, bindings } = table.environment;
+  const { vars, optional = [], secrets, bindings } = table.environment;
   const environment: Record<string, { text: string } | { address: string }> = {};
   const missing: string[] = [];
-  for (const name of [...vars, ...secrets]) {
+  for (const name of [...vars, ...secrets, ...optional]) {
     const value = own[name] ?? demo[name] ?? config.vars?.[name];
-    if (value === undefined) missing.push(name);
-    else environment[name] = { text: String(value) };
+    if (value !== undefined) environment[name] = { text: String(value) };
+    else if (!optional.includes(name)) missing.push(name);
   }
   for (const name of bindings) {
     const address = URL.parse(own[name] ?? demo[name] ?? "")?.host;

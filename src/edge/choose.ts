@@ -1,31 +1,30 @@
-/** Where a request goes: the arm of a split and its backends. */
+/** Where a request goes: the arm of a split. */
 import type { Exchange } from "../policies/contract.ts";
 import { subscriberOf } from "../table/cidr.ts";
 import { chooseArm } from "../table/split.ts";
-import type { ForwardAction, SplitAction } from "../table/table.ts";
+import type { ArmAction, SplitAction, TableAction, TableArm } from "../table/table.ts";
 import { constantTimeEqual } from "./constant-time.ts";
 import { cookieValue } from "./request-target.ts";
 
 /**
- * Positions in the table's backends, the first to be asked first. For a split it notes the arm in the record and in the response
- * header `X-Portcullis-Arm`; a sticky cookie is set where the client has none, on every arm alike, so that a caller's luck is drawn
- * once and not again on each request.
+ * What is done with the request. For a split it notes the arm in the record and in the response header `X-Portcullis-Arm`; a sticky
+ * cookie is set where the client has none, on every arm alike, so that a caller's luck is drawn once and not again on each request.
  */
-export function chooseBackends(
-  action: ForwardAction | SplitAction,
+export function chooseAction(
+  action: TableAction,
   exchange: Exchange,
   request: Request,
   secret: (reference: SplitAction["override"] & object) => string,
-): readonly number[] {
-  if (action.kind === "forward") return action.backends;
+): ArmAction {
+  if (action.kind !== "split") return action;
   const { arm, by } = overriddenArm(action, request, secret) ?? stickyArm(action, exchange, request);
   exchange.record.arm = arm.name;
   exchange.record.armBy = by;
   exchange.responseEdits.push({ action: "set", name: "x-portcullis-arm", value: arm.name });
-  return arm.backends;
+  return arm.action;
 }
 
-type Choice = { arm: SplitAction["arms"][number]; by: string };
+type Choice = { arm: TableArm; by: string };
 
 /** Header and cookie have been taken out of what origins get, on all routes (upstream-headers.ts): the secret is the gateway's. */
 function overriddenArm(
@@ -54,6 +53,7 @@ function stickyArm({ arms, salt, sticky }: SplitAction, exchange: Exchange, requ
 }
 
 function stickyKey(sticky: SplitAction["sticky"], exchange: Exchange, request: Request): [key: string, by: string] {
+  if (sticky.by === "request") return [String(Math.random()), "request"];
   if (sticky.by === "subject" && exchange.caller) return [exchange.caller.subject, "subject"];
   if (sticky.by === "header") {
     const value = request.headers.get(sticky.name);

@@ -7,9 +7,9 @@ type Bindings = Readonly<Record<string, unknown>>;
 export function textOf(reference: Reference, env: unknown): string {
   const name = nameOf(reference);
   const value = (env as Bindings | undefined)?.[name];
-  if (typeof value !== "string" || value === "")
-    throw new NotConfigured(`the Worker's environment has no text ${name}`);
-  return value;
+  if (typeof value === "string" && value !== "") return value;
+  if ("env" in reference && reference.otherwise !== undefined) return reference.otherwise;
+  throw new NotConfigured(`the Worker's environment has no text ${name}`);
 }
 
 export interface Ingress {

@@ -14,9 +14,9 @@ import {
 } from "../policies/contract.ts";
 import { type MatchResult, parametersOf } from "../table/match.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
-import type { RedirectAction, TableRoute } from "../table/table.ts";
+import type { RedirectAction, TablePool, TableRoute } from "../table/table.ts";
 import { ASSERTION_HEADER } from "./assertion.ts";
-import { chooseBackends } from "./choose.ts";
+import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
 import { constantTimeEqual } from "./constant-time.ts";
 import { textOf } from "./environment.ts";
@@ -160,10 +160,14 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       record.reason = "options";
       return new Response(null, { status: 204, headers: { allow: `${allow}, OPTIONS` } });
     }
-    const { action, timeouts = table.gateway.timeouts, websocket } = exchange.route;
+    const { timeouts = table.gateway.timeouts, websocket } = exchange.route;
+    const action = chooseAction(exchange.route.action, exchange, request, ({ secret }) => textOf(secret, c.env));
     if (action.kind === "redirect") return redirect(action, target, exchange.route, found.match);
-
-    const backends = chooseBackends(action, exchange, request, (override) => textOf(override.secret, c.env));
+    if (action.kind === "missing") return refuse("backend-missing");
+    const backends =
+      action.kind === "pool"
+        ? (table.pools[action.pool] as TablePool).levels.flatMap((level) => level.backends)
+        : action.backends;
     if (websocket && request.headers.get("upgrade")?.toLowerCase() === "websocket") {
       if (request.method !== "GET" || request.headers.get("sec-websocket-version") !== "13") {
         const detail = "A WebSocket begins with a GET request and speaks version 13 (RFC 6455, 4.1).";

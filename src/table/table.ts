@@ -39,6 +39,8 @@ export interface RouteTable {
 
 export interface EnvironmentNames {
   readonly vars: readonly string[];
+  /** Variables that the environment may provide as well: each has something that is used otherwise. Absent: none. */
+  readonly optional?: readonly string[];
   readonly secrets: readonly string[];
   readonly bindings: readonly string[];
 }

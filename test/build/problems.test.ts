@@ -113,7 +113,7 @@ describe("the module", () => {
   it("throws in a builder, by what it hands to it", () =>
     expectProblems({ "index.ts": `${PRELUDE}\nexport default api("shop", {}, [\n  eu.or(undefined), //!\n]);` }, [
       "module",
-      "throws TypeError: Cannot read properties of undefined (reading 'endpoints')",
+      "throws TypeError: Cannot read properties of undefined (reading 'levels')",
       RUN_FIX,
     ]));
 
@@ -267,7 +267,7 @@ describe("the gateway", () => {
       inGateway('{ timeouts: { connect: "0s" } }'),
       "gateway",
       "a timeout of 0s would fail every request",
-      "only `total` may be 0s",
+      "only `firstByte`, `total` and `idle` may be 0s",
     ],
     [
       "waits longer for the first byte than for all",
@@ -578,7 +578,7 @@ export default api("shop", { hosts: ["api.example.com"] }, [route("all", {}, { t
   cases([
     [
       "a backend of nothing",
-      to('{ kind: "backend", endpoints: [] }'),
+      to('{ kind: "backend", levels: [] }'),
       ROUTE,
       "leads to a backend without endpoints",
       BACKEND_FIX,
@@ -708,7 +708,7 @@ export default api("shop", {}, [route("a", {}, { to: eu.or(again) })]);`,
       "a split that sticks to something that it does not know",
       inSplit('{ a: eu.weight(1) }, { sticky: "ip" }'),
       ROUTE,
-      '`sticky`: must be "subject", "client", { cookie: "name" } or { header: "name" }',
+      '`sticky`: must be "subject", "client", "request", { cookie: "name" } or { header: "name" }',
       "correct the value",
     ],
     [

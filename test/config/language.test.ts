@@ -1,6 +1,7 @@
 /** The builders: what they return is data, and knows where it was declared. */
 import type { MiddlewareHandler } from "hono";
 import { describe, expect, it } from "vitest";
+import type { Backend } from "../../src/config/cluster.ts";
 import { gatewayOf, middlewareByPlace, placedEntries, policyLists } from "../../src/config/entries.ts";
 import * as portcullis from "../../src/index.ts";
 
@@ -51,8 +52,10 @@ describe("where", () => {
 });
 
 describe("a backend", () => {
-  const endpoints = (backend: { endpoints: readonly { cluster: { name: string }; service?: string }[] }) =>
-    backend.endpoints.map(({ cluster, service }) => (service ? `${cluster.name}/${service}` : cluster.name));
+  const endpoints = (backend: Backend) =>
+    backend.levels.map((level) =>
+      level.endpoints.map(({ cluster, service }) => (service ? `${cluster.name}/${service}` : cluster.name)).join(),
+    );
 
   it("is a cluster, or one of its services", () => {
     expect(endpoints(eu)).toEqual(["eu"]);
@@ -75,13 +78,13 @@ describe("a backend", () => {
   it("is never changed", () => {
     const orders = eu.service("orders");
     orders.or(us).weight(3);
-    expect(orders).toMatchObject({ endpoints: [{ service: "orders" }] });
+    expect(orders).toMatchObject({ levels: [{ endpoints: [{ service: "orders" }] }] });
     expect(orders.share).toBeUndefined();
   });
 
   it("of a service has an address of its own where it is given one", () => {
-    expect(eu.service("orders", { host: "orders.internal", path: "/v2", weight: 1 }).endpoints).toEqual([
-      { cluster: eu.declaration, service: "orders", host: "orders.internal", path: "/v2" },
+    expect(eu.service("orders", { host: "orders.internal", path: "/v2", weight: 1 }).levels).toEqual([
+      { endpoints: [{ cluster: eu.declaration, service: "orders", host: "orders.internal", path: "/v2" }] },
     ]);
   });
 });

@@ -19,8 +19,8 @@ const split: TableAction = {
   kind: "split",
   salt: "s",
   arms: [
-    { name: "canary", weight: 0, backends: [1] },
-    { name: "stable", weight: 1, backends: [0] },
+    { name: "canary", weight: 0, action: { kind: "forward", backends: [1] } },
+    { name: "stable", weight: 1, action: plain },
   ],
   sticky: { by: "client" },
   override: { header: "x-arm", cookie: "arm", secret: { secret: "ARM" } },
@@ -45,6 +45,7 @@ const table: RouteTable = {
     { name: "eu/a", cluster: "eu", path: "/a" },
     { name: "eu/b", cluster: "eu", path: "/b" },
   ],
+  pools: [],
   routes: [
     route("test/middleware", "/middleware", plain, [0]),
     route("test/plain", "/plain", plain),
