@@ -18,6 +18,8 @@ export interface Ingress {
   /** Put before every path; no trailing slash. */
   readonly path: string;
   readonly fetch: typeof fetch;
+  /** The cluster may ask for a certificate of the gateway's: through a binding, or at a public ingress with one. */
+  readonly certificate: boolean;
   /** Where a TCP connection can be tried; bindings have no such place. */
   readonly probe?: { readonly hostname: string; readonly port: number };
 }
@@ -26,7 +28,11 @@ export interface Ingress {
 export function ingressOf(cluster: TableCluster, env: unknown, ingresses: Map<string, Ingress>): Ingress {
   if ("binding" in cluster.ingress) {
     const fetcher = fetcherOf(cluster.ingress, env);
-    return { path: "", fetch: (input, init) => fetcher.fetch(input as string, init as RequestInit) };
+    return {
+      path: "",
+      certificate: cluster.scheme === "https",
+      fetch: (input, init) => fetcher.fetch(input as string, init as RequestInit),
+    };
   }
   const text = textOf(cluster.ingress, env);
   const key = `${cluster.name}\n${text}`;
@@ -36,7 +42,7 @@ export function ingressOf(cluster: TableCluster, env: unknown, ingresses: Map<st
   ingresses.set(key, ingress);
   if (!cluster.certificate) return ingress;
   const fetcher = fetcherOf(cluster.certificate, env);
-  return { ...ingress, fetch: (input, init) => fetcher.fetch(input as string, init as RequestInit) };
+  return { ...ingress, certificate: true, fetch: (input, init) => fetcher.fetch(input as string, init as RequestInit) };
 }
 
 function parseIngress(text: string, name: string): Ingress {
@@ -48,6 +54,7 @@ function parseIngress(text: string, name: string): Ingress {
   return {
     origin: url.origin,
     path: url.pathname.replace(/\/$/, ""),
+    certificate: false,
     fetch: (input, init) => fetch(input, init),
     probe: { hostname: url.hostname, port },
   };

@@ -1,10 +1,17 @@
-/** Asking a cluster: one attempt after the other, each under its deadlines, until one has an answer to give. */
+/** Asking a cluster: one try after the other, each under its deadlines, until one has an answer to give. */
 import { connect } from "cloudflare:sockets";
 import type { Exchange } from "../policies/contract.ts";
+import { hold } from "../policies/held-body.ts";
 import type { ProblemCode } from "../table/problems.ts";
-import type { Timeouts } from "../table/table.ts";
+import type { TableRetry, Timeouts } from "../table/table.ts";
+import { parseRetryAfter } from "../traffic/backoff.ts";
+import type { RetryBudget } from "../traffic/budget.ts";
+import type { Outcome as Result } from "../traffic/outcome.ts";
+import { decideRetry } from "../traffic/retry.ts";
+import { certificateRefused, isTlsFailure } from "./certificate.ts";
 import { isEndless } from "./endless.ts";
 import type { Ingress } from "./environment.ts";
+import type { Choice, Tries } from "./tries.ts";
 import { type Upload, upload } from "./upload.ts";
 
 /** One place to ask, ready to be asked. */
@@ -17,50 +24,128 @@ export interface Attempt {
   readonly headers: Headers;
 }
 
-export type Outcome =
+export interface Course {
+  readonly tries: Tries;
+  /** Makes a choice ready to be asked. */
+  readonly prepare: (choice: Choice) => Attempt | Promise<Attempt>;
+  readonly timeouts: Timeouts;
+  /** Largest request body, in bytes. */
+  readonly maxBody: number;
+  /** Largest body of which a copy is made for mirrors; 0: none is. */
+  readonly copied: number;
+  readonly retry?: { readonly rules: TableRetry; readonly budget: RetryBudget } | undefined;
+}
+
+export interface Outcome {
+  readonly answer: Answer;
+  /** Who gave it, or was asked last. */
+  readonly choice?: Choice;
+  readonly copy: Upload["copy"];
+}
+
+export type Answer =
   /** `own`: made here and not by `fetch`, so its headers can be changed in place. A copy costs about a tenth of a bare request. */
-  { readonly response: Response; readonly own?: boolean } | { readonly failed: ProblemCode };
+  | { readonly response: Response; readonly own?: boolean }
+  /** `retryAfter` in milliseconds. */
+  | { readonly failed: ProblemCode; readonly retryAfter?: number };
 
 // Methods that may be repeated without asking (RFC 9110, 9.2.2).
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]);
 
-// What Cloudflare answers in the origin's place (520 to 530), by what went wrong there.
-const TIMED_OUT_STATUS = new Set([522, 524]);
+// What Cloudflare answers in the origin's place (520 to 530), by what went wrong there: 522 and 524 are timeouts, 525 and 526 the
+// handshake and the certificate.
+const PLATFORM: Readonly<Record<number, ProblemCode>> = {
+  522: "upstream-timeout",
+  524: "upstream-timeout",
+  525: "upstream-tls",
+  526: "upstream-tls",
+};
 const isPlatformStatus = (status: number) => status >= 520 && status <= 530;
 
 // Answers of an ingress that has no one to ask: the next backend may.
-const isGatewayStatus = (status: number) => (status >= 502 && status <= 504) || isPlatformStatus(status);
+const isGatewayStatus = (status: number) => status >= 502 && status <= 504;
 
 /**
- * Asks the attempts in turn. The next one is asked only when the request can be repeated: an idempotent method, and no body or one
- * that is held in memory. The last answer of a cluster is given as it is, also a 503; only what no cluster said becomes a problem.
+ * Asks until an answer is good, or nobody may be asked any more. Without `retry`, only the next priorities are asked, and only when
+ * the request can be repeated: an idempotent method, and no body or one that is held in memory. The last answer of a cluster is given
+ * as it is, also a 503; only what no cluster said becomes a problem.
  */
-export async function forward(
-  attempts: readonly (() => Attempt | Promise<Attempt>)[],
-  exchange: Exchange,
-  request: Request,
-  timeouts: Timeouts,
-  maxBody: number,
-): Promise<Outcome> {
+export async function forward(exchange: Exchange, request: Request, course: Course): Promise<Outcome> {
+  const { tries, timeouts, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
   request.signal.addEventListener("abort", () => deadlines.end("client-closed"));
-  const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why));
-  const repeatable = IDEMPOTENT.has(request.method) && sending.sent === undefined;
-  let outcome: Outcome = { failed: "backend-missing" };
-  for (const [position, prepare] of attempts.entries()) {
-    if (deadlines.ended) break;
-    const attempt = await prepare();
-    const last = position === attempts.length - 1 || !repeatable;
-    outcome = await ask(attempt, exchange, request, sending, timeouts, deadlines, last);
-    if (last) break;
-    if ("response" in outcome) {
-      if (!isGatewayStatus(outcome.response.status)) break;
-      await outcome.response.body?.cancel();
+  if (retry) await holdForRetry(exchange, request, retry.rules);
+  const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
+  const replayable = sending.sent === undefined;
+  const mayFailOver = replayable && IDEMPOTENT.has(request.method);
+  let choice = tries.next(Date.now());
+  let answer: Answer = refusedBy(choice);
+  retry?.budget.began();
+  let retrying = false;
+  for (let asked = 1; !("none" in choice) && !deadlines.ended; asked++) {
+    const attempt = await course.prepare(choice);
+    if (asked > 1) attempt.headers.set("x-portcullis-attempt", String(asked));
+    const last = !retry && !(mayFailOver && asked < tries.levels);
+    const started = Date.now();
+    choice.endpoint?.started();
+    answer = await ask(attempt, exchange, request, sending, timeouts, deadlines, last);
+    if (retrying) retry?.budget.release();
+    const now = Date.now();
+    const result = resultOf(answer);
+    choice.endpoint?.finished(result, started, now);
+    if (deadlines.ended || result === 101) break;
+    const facts = {
+      method: request.method,
+      replayable,
+      tries: asked,
+      outcome: result,
+      remaining: deadlines.total - now,
+    };
+    const retryAfter =
+      "response" in answer ? parseRetryAfter(answer.response.headers.get("retry-after"), now) : undefined;
+    const again = retry && decideRetry(retry.rules, { ...facts, retryAfter }, retry.budget, Math.random);
+    retrying = again !== undefined && "after" in again;
+    if (!retrying && !(mayFailOver && asked < tries.levels && isUnserved(answer))) break;
+    const next = tries.next(now);
+    if ("none" in next) {
+      if (retrying) retry?.budget.release();
+      break;
     }
+    if ("response" in answer) await answer.response.body?.cancel();
+    if (again && "after" in again && again.after >= 1) await deadlines.pause(again.after);
+    choice = next;
   }
-  if (deadlines.ended) outcome = { failed: deadlines.ended };
-  if (!("response" in outcome) || !deadlines.cutsBody) deadlines.disarm();
-  return outcome;
+  retry?.budget.ended();
+  if (deadlines.ended) answer = { failed: deadlines.ended };
+  if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
+  return { answer, ...(!("none" in choice) && { choice }), copy: sending.copy };
+}
+
+const refusedBy = (choice: ReturnType<Tries["next"]>): Answer => {
+  if (!("none" in choice)) return { failed: "backend-missing" };
+  if (choice.none === "breaker-open") return { failed: "breaker-open", retryAfter: choice.retryAfterMs };
+  return { failed: choice.none === "overloaded" ? "backend-overloaded" : "no-healthy-backend" };
+};
+
+/** Nobody behind the place that was asked has dealt with the request. */
+const isUnserved = (answer: Answer): boolean => "failed" in answer || isGatewayStatus(answer.response.status);
+
+/** What the answer says about the place that gave it. */
+function resultOf(answer: Answer): Result {
+  if ("response" in answer) return answer.response.status;
+  if (answer.failed === "upstream-timeout" || answer.failed === "upstream-connect-timeout") return "timeout";
+  return OF_THE_CLIENT.has(answer.failed) ? "cancelled" : "connection";
+}
+
+const OF_THE_CLIENT = new Set<ProblemCode>(["client-closed", "bad-request", "body-too-large"]);
+
+/** A body that can be sent again is in memory before it is sent at all: while it streams, there is no telling how much came through. */
+async function holdForRetry(exchange: Exchange, request: Request, { methods, maxBody }: TableRetry): Promise<void> {
+  const body = exchange.body === undefined ? request.body : exchange.body;
+  if (!(body instanceof ReadableStream) || (methods && !methods.includes(request.method))) return;
+  const stated = request.headers.get("content-length");
+  if (stated === "0" || Number(stated ?? 0) > maxBody) return;
+  exchange.body = (await hold(body, maxBody, stated)).body;
 }
 
 /** `last`: nobody is asked after this one, so what it leaves behind ends with the exchange. */
@@ -72,22 +157,23 @@ async function ask(
   timeouts: Timeouts,
   deadlines: Deadlines,
   last: boolean,
-): Promise<Outcome> {
+): Promise<Answer> {
   const started = Date.now();
   const late = deadlines.await();
   // A cluster cannot answer what it has not heard to the end, and a slow upload is the client's.
-  if (sent)
-    sent.then(
-      () => deadlines.answerWithin(timeouts.firstByte),
-      () => {},
-    );
-  else deadlines.answerWithin(timeouts.firstByte);
+  const heard = () => timeouts.firstByte > 0 && deadlines.answerWithin(timeouts.firstByte);
+  if (sent) sent.then(heard, () => {});
+  else heard();
   if (ingress.probe && !answeredLately(ingress, started, timeouts.connect)) {
     deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(ingress, timeouts.connect / 2, giveUp));
   }
   const log = (facts: { status: number } | { error: string }) =>
     exchange.record.attempts.push({ backend, ...(region && { region }), ...facts, ms: Date.now() - started });
-  // Where the exchange ends with this attempt, the runtime drops its connection then; else the attempt alone must be ended.
+  const fail = (failed: ProblemCode): Answer => {
+    log({ error: failed });
+    return { failed };
+  };
+  // Where the exchange ends with this try, the runtime drops its connection then; else the try alone must be ended.
   const own = last && !sent ? undefined : deadlines.controller();
   const asked = ingress.fetch(url, {
     method: request.method,
@@ -103,30 +189,25 @@ async function ask(
     if (typeof response === "string") {
       own?.abort();
       asked.then(({ body }) => body?.cancel()).catch(() => {});
-      log({ error: response });
-      return { failed: response };
+      return fail(response);
     }
     lastAnswer.set(ingress, Date.now());
     exchange.record.backend = backend;
     if (isPlatformStatus(response.status)) {
       log({ status: response.status });
       await response.body?.cancel();
-      return { failed: TIMED_OUT_STATUS.has(response.status) ? "upstream-timeout" : "upstream-unreachable" };
+      return { failed: PLATFORM[response.status] ?? "upstream-unreachable" };
     }
+    if (ingress.certificate && (await certificateRefused(response))) return fail("upstream-certificate");
     deadlines.answered();
     const given =
       timeouts.total > 0 && !isEndless(response) ? await underDeadline(response, deadlines, late) : response;
-    if (typeof given === "string") {
-      log({ error: given });
-      return { failed: given };
-    }
+    if (typeof given === "string") return fail(given);
     log({ status: response.status });
     return { response: given, own: given !== response };
-  } catch {
+  } catch (error) {
     // Not the error's own text, which is the platform's and names addresses.
-    const failed: ProblemCode = deadlines.ended ?? "upstream-unreachable";
-    log({ error: failed });
-    return { failed };
+    return fail(deadlines.ended ?? (isTlsFailure(error, url) ? "upstream-tls" : "upstream-unreachable"));
   } finally {
     deadlines.answered();
   }
@@ -141,7 +222,8 @@ class Deadlines {
   ended: ProblemCode | undefined;
   /** Whether a body is moved that has to end in time. */
   cutsBody = false;
-  readonly #total: number;
+  /** In milliseconds since the epoch; Infinity: there is none. */
+  readonly total: number;
   #answer = Number.POSITIVE_INFINITY;
   #probe = Number.POSITIVE_INFINITY;
   #startProbe: ((giveUp: (why: ProblemCode) => void) => void) | undefined;
@@ -152,7 +234,7 @@ class Deadlines {
 
   /** `total` in milliseconds from now; 0: none. */
   constructor(total: number) {
-    this.#total = total > 0 ? Date.now() + total : Number.POSITIVE_INFINITY;
+    this.total = total > 0 ? Date.now() + total : Number.POSITIVE_INFINITY;
   }
 
   /** Ends the exchange: the attempt that is waited for, and what has been given a controller. */
@@ -169,6 +251,11 @@ class Deadlines {
       this.#late = resolve;
       if (this.ended) resolve(this.ended);
     });
+  }
+
+  /** Resolves after so many milliseconds, or when the exchange ends. */
+  async pause(milliseconds: number): Promise<void> {
+    await Promise.race([scheduler.wait(milliseconds), this.await()]);
   }
 
   /** Aborted when the exchange ends. */
@@ -204,7 +291,7 @@ class Deadlines {
 
   /** A timer that rings too early costs less than to set another. */
   #arm(): void {
-    const next = Math.min(this.#total, this.#answer, this.#probe);
+    const next = Math.min(this.total, this.#answer, this.#probe);
     if (this.#rings <= next || next === Number.POSITIVE_INFINITY || this.ended) return;
     clearTimeout(this.#timer);
     this.#rings = next;
@@ -214,7 +301,7 @@ class Deadlines {
   #ring(): void {
     this.#rings = Number.POSITIVE_INFINITY;
     const now = Date.now();
-    if (now >= this.#total) {
+    if (now >= this.total) {
       this.end("upstream-timeout");
       return;
     }

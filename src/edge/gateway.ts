@@ -13,18 +13,23 @@ import {
   NotConfigured,
 } from "../policies/contract.ts";
 import { type MatchResult, parametersOf } from "../table/match.ts";
-import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
-import type { RedirectAction, TablePool, TableRoute } from "../table/table.ts";
+import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
+import type { RedirectAction, TableMirror, TableRoute } from "../table/table.ts";
 import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
 import { constantTimeEqual } from "./constant-time.ts";
+import { isEndless, withIdleLimit } from "./endless.ts";
 import { textOf } from "./environment.ts";
-import { type Attempt, forward } from "./forward.ts";
+import { type Answer, type Attempt, forward, type Outcome } from "./forward.ts";
+import { grpcAnswer, speaksGrpc } from "./grpc-web.ts";
 import { type GatewayParts, Isolate } from "./isolate.ts";
+import { drawMirrors, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
+import type { Choice } from "./tries.ts";
 import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
+import { relay } from "./websocket.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
 const OWN_PATHS = "/.well-known/portcullis/";
@@ -164,10 +169,6 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const action = chooseAction(exchange.route.action, exchange, request, ({ secret }) => textOf(secret, c.env));
     if (action.kind === "redirect") return redirect(action, target, exchange.route, found.match);
     if (action.kind === "missing") return refuse("backend-missing");
-    const backends =
-      action.kind === "pool"
-        ? (table.pools[action.pool] as TablePool).levels.flatMap((level) => level.backends)
-        : action.backends;
     if (websocket && request.headers.get("upgrade")?.toLowerCase() === "websocket") {
       if (request.method !== "GET" || request.headers.get("sec-websocket-version") !== "13") {
         const detail = "A WebSocket begins with a GET request and speaks version 13 (RFC 6455, 4.1).";
@@ -176,20 +177,67 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       exchange.upstream.set("upgrade", "websocket");
     }
     const asked = isolate.now();
-    const outcome = await forward(
-      backends.map((backend) => () => prepare(backend, exchange, target)),
-      exchange,
-      request,
+    const { traffic } = isolate;
+    const { retry, mirrors: everywhere = [] } = exchange.route;
+    const mirrors = drawMirrors(everywhere, request.method, Math.random);
+    traffic.readHealth(exchange, c.env);
+    const { answer, choice, copy } = await forward(exchange, request, {
+      tries: traffic.triesOf(action, exchange, request),
+      prepare: ({ backend }) => prepare(backend, exchange, target),
       timeouts,
-      table.gateway.maxBody,
-    );
+      maxBody: table.gateway.maxBody,
+      copied: traffic.copiedFor(action, mirrors),
+      retry: retry && { rules: retry, budget: traffic.budgetOf(retry) },
+    });
     record.upstreamMs = isolate.now() - asked;
-    if ("response" in outcome) {
-      if (outcome.own) changeable = outcome.response;
-      edits.unshift(...connectionEdits(outcome.response.headers));
-      return outcome.response;
+    const { mirrors: own = [] } = (choice && table.backends[choice.backend]) ?? {};
+    mirrors.push(...drawMirrors(own, request.method, Math.random));
+    if (mirrors.length > 0) exchange.waitUntil(sendMirrors(mirrors, copy, exchange, target, timeouts.total));
+    if ("failed" in answer) return refuse(answer.failed, laterThan(answer));
+    if (answer.own) changeable = answer.response;
+    edits.unshift(...connectionEdits(answer.response.headers));
+    if (choice?.affinity) keepAt(choice.affinity, exchange);
+    if (websocket && answer.response.status === 101) return upgraded(answer.response, websocket);
+    if (timeouts.idle && isEndless(answer.response)) {
+      return withIdleLimit(answer.response, timeouts.idle, () => note({ event: "idle", ms: isolate.now() - started }));
     }
-    return refuse(outcome.failed, RETRY_LATER[outcome.failed]);
+    return answer.response;
+  }
+
+  /** What happens after the record has been written. */
+  function note(facts: Record<string, unknown>): void {
+    console.log(JSON.stringify({ v: 1, time: new Date(isolate.now()).toISOString(), id: record.id, ...facts }));
+  }
+
+  function upgraded(response: Response, websocket: TableRoute["websocket"]): Response {
+    if (typeof websocket !== "object" || !response.webSocket) return response;
+    return relay(response, websocket, (end) => note({ event: "websocket-closed", route: record.route, ...end }));
+  }
+
+  /** Once the body is known, if there is one. */
+  async function sendMirrors(
+    mirrors: readonly TableMirror[],
+    copy: Outcome["copy"],
+    exchange: Exchange,
+    target: RequestTarget,
+    total: number,
+  ): Promise<void> {
+    record.mirrors = mirrors.map(({ backend }) => table.backends[backend]?.name ?? "");
+    const body = await copy;
+    if (body === undefined) return;
+    const fitting = mirrors.filter(({ maxBody }) => (body?.byteLength ?? 0) <= maxBody);
+    await Promise.all(
+      fitting.map(({ backend }) =>
+        sendMirror(() => prepare(backend, exchange, target), request.method, body, total || LONGEST_MIRROR),
+      ),
+    );
+  }
+
+  function keepAt({ cookie, value, maxAge }: Choice["affinity"] & object, { scheme }: Exchange): void {
+    if (cookieValue(request.headers.get("cookie"), cookie) === value) return;
+    const secure = scheme === "https" ? "; Secure" : "";
+    const attributes = `; Path=/; Max-Age=${maxAge}; HttpOnly; SameSite=Lax${secure}`;
+    edits.push({ action: "add", name: "set-cookie", value: `${cookie}=${value}${attributes}` });
   }
 
   async function prepare(position: number, exchange: Exchange, target: RequestTarget): Promise<Attempt> {
@@ -228,7 +276,10 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     return refuse("not-found");
   }
 
-  function finish(answered: Response): Response {
+  function finish(given: Response): Response {
+    const { reason } = record;
+    const answered =
+      reason && reason in problems && speaksGrpc(request) ? grpcAnswer(request, given, reason as ProblemCode) : given;
     record.status = answered.status;
     record.totalMs = isolate.now() - started;
     const asked = table.gateway.debug ? request.headers.get("x-portcullis-debug") : null;
@@ -257,9 +308,20 @@ const SENT = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 const isBroken = (request: Request, error: unknown): boolean =>
   request.bodyUsed && error instanceof Error && error.message.startsWith("Network connection lost");
 
-const RETRY_LATER: Partial<Record<ProblemCode, ProblemExtras>> = {
-  "upstream-unreachable": { headers: { "retry-after": "5" } },
+// Seconds after which it may be worth asking again.
+const RETRY_LATER: Partial<Record<ProblemCode, number>> = {
+  "upstream-unreachable": 5,
+  "no-healthy-backend": 5,
+  "backend-overloaded": 1,
 };
+
+function laterThan({ failed, retryAfter }: Extract<Answer, { failed: unknown }>): ProblemExtras | undefined {
+  const seconds = retryAfter === undefined ? RETRY_LATER[failed] : Math.max(1, Math.ceil(retryAfter / 1_000));
+  return seconds === undefined ? undefined : { headers: { "retry-after": String(seconds) } };
+}
+
+// The platform ends what runs on after the answer then (Workers, waitUntil).
+const LONGEST_MIRROR = 30_000;
 
 const parametersFor = (route: TableRoute, match: number, path: string): Record<string, string> => {
   const declared = route.matches[match]?.path;

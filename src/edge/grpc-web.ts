@@ -3,24 +3,19 @@
  * "unknown" to them. A response without messages carries the status in its headers (gRPC over HTTP/2, "Trailers-Only"; gRPC-Web
  * keeps that).
  */
-import type { ProblemCode } from "../table/problems.ts";
+import { type ProblemCode, problems } from "../table/problems.ts";
 
 /** `application/grpc-web`, `-text`, and native `application/grpc` with any suffix. */
 export const speaksGrpc = (request: Request): boolean =>
   /^application\/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9.-]+)?(?:;|$)/i.test(request.headers.get("content-type") ?? "");
 
 /** `problem` as a gRPC status. The title is for people; codes stay findable by it and by the request's id. */
-export function grpcAnswer(
-  request: Request,
-  problem: Response,
-  code: ProblemCode | undefined,
-  title: string,
-): Response {
+export function grpcAnswer(request: Request, problem: Response, code: ProblemCode): Response {
   const headers = new Headers(problem.headers);
   headers.delete("content-length");
   headers.set("content-type", request.headers.get("content-type") as string);
   headers.set("grpc-status", String(statusFor(problem.status, code)));
-  headers.set("grpc-message", percentEncoded(code ? `${title} (${code})` : title));
+  headers.set("grpc-message", percentEncoded(`${problems[code][1]} (${code})`));
   headers.append("access-control-expose-headers", "grpc-status, grpc-message");
   return new Response(null, { status: 200, headers });
 }
@@ -48,8 +43,7 @@ const BY_CODE: Partial<Record<ProblemCode, number>> = {
   internal: 13,
 };
 
-const statusFor = (status: number, code: ProblemCode | undefined): number =>
-  (code && BY_CODE[code]) ?? BY_STATUS[status] ?? 2;
+const statusFor = (status: number, code: ProblemCode): number => BY_CODE[code] ?? BY_STATUS[status] ?? 2;
 
 /** gRPC over HTTP/2, "Status-Message": percent-encoded outside of visible ASCII. */
 const percentEncoded = (text: string): string => text.replace(/[^\x20-\x24\x26-\x7e]/gu, encodeURIComponent);

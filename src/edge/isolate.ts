@@ -10,6 +10,7 @@ import type { PolicyName, RouteTable, TableBackend, TableCluster, TablePolicy, T
 import { Assertions } from "./assertion.ts";
 import { trustedRanges } from "./client.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
+import { type HealthReader, Traffic } from "./tries.ts";
 
 /** What the build puts into the Worker. */
 export interface GatewayParts {
@@ -19,6 +20,8 @@ export interface GatewayParts {
   // biome-ignore lint/suspicious/noExplicitAny: each run knows its own configuration's type
   readonly runs: Partial<Record<PolicyName, PolicyRun<any>>>;
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
+  /** Reads what the health checks have found (health.ts); where the table has some. */
+  readonly readHealth?: HealthReader;
 }
 
 export class Isolate {
@@ -29,13 +32,14 @@ export class Isolate {
   readonly assertions: Assertions | undefined;
   /** Stands for the route of requests that no route matches: the gateway's own policies run for them as well. */
   readonly unmatched: TableRoute;
+  readonly traffic: Traffic;
   readonly #runs: GatewayParts["runs"];
   readonly #runtime: GatewayRuntime;
   readonly #policies = new Map<number, MiddlewareHandler<GatewayEnv>>();
   readonly #handlers = new Map<TableRoute, readonly MiddlewareHandler<GatewayEnv>[]>();
   readonly #ingresses = new Map<string, Ingress>();
 
-  constructor({ table, index, runs, middleware }: GatewayParts) {
+  constructor({ table, index, runs, middleware, readHealth }: GatewayParts) {
     this.table = table;
     this.matcher = new Matcher(table.routes, index);
     this.isStripped = gatewayHeaders(table.identityHeaders);
@@ -49,6 +53,7 @@ export class Isolate {
       policies: table.unmatched,
       action: { kind: "forward", backends: [] },
     };
+    this.traffic = new Traffic(table, readHealth);
     this.#runs = runs;
     this.#runtime = { table, middleware, text: textOf, now: () => Date.now() };
   }

@@ -122,6 +122,8 @@ export interface DecisionRecord {
   arm?: string;
   armBy?: string;
   backend?: string;
+  /** Backends that got, or are to get, a copy of the request. */
+  mirrors?: readonly string[];
   readonly attempts: { backend: string; region?: string; status?: number; error?: string; ms: number }[];
   status: number;
   /** Why the gateway itself gave this answer; absent when the origin did. */
