@@ -1,0 +1,25 @@
+import type { TableRetry } from "../table/table.ts";
+
+/**
+ * Milliseconds to wait before the `retry`th further try (from 1): anything up to `base`, then up to twice as long each time, at most
+ * `max`. Drawn over the whole range ("full jitter"), which spreads retries better than a fixed part with some jitter added.
+ */
+export function backoffBefore(retry: number, { base, max }: TableRetry["backoff"], random: () => number): number {
+  return random() * Math.min(base * 2 ** (retry - 1), max);
+}
+
+// RFC 9110, 5.6.7: of the three forms of a date, asctime's is the one that does not say that it is in UTC.
+const ASCTIME = /^[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}$/;
+const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? /;
+
+/**
+ * Milliseconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date); undefined when there is none or it says
+ * nothing that can be understood. A date that has passed asks for no wait.
+ */
+export function parseRetryAfter(value: string | null | undefined, now: number): number | undefined {
+  const text = value?.trim() ?? "";
+  if (/^[0-9]{1,10}$/.test(text)) return Number(text) * 1_000;
+  if (!HTTP_DATE.test(text)) return undefined;
+  const date = Date.parse(ASCTIME.test(text) ? `${text} GMT` : text);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now);
+}
