@@ -106,6 +106,8 @@ export function entryOf(table: RouteTable, routes: string): string {
     ),
   ];
   const functions = used.includes("middleware");
+  const health = Object.values(table.clusters).some((cluster) => cluster.health);
+  if (health) lines.push(`import { checkHealth, readHealth } from ${source("edge/health.ts")};`);
   if (functions) {
     lines.push(
       `import { middlewareByPlace } from ${source("config/entries.ts")};`,
@@ -116,7 +118,10 @@ export function entryOf(table: RouteTable, routes: string): string {
   lines.push(
     `const table = JSON.parse(${JSON.stringify(JSON.stringify(table))});`,
     `const index = JSON.parse(${JSON.stringify(JSON.stringify(indexMatches(table.routes)))});`,
-    `export default createGateway({ table, index, runs: { ${used.join(", ")} }, middleware: ${functions ? "middlewareByPlace(routes)" : "{}"} });`,
+    `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${health ? ", readHealth" : ""} });`,
+    health
+      ? "export default { fetch: app.fetch, scheduled: (event, env, context) => context.waitUntil(checkHealth(table, env)) };"
+      : "export default app;",
   );
   return lines.join("\n");
 }
