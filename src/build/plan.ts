@@ -22,6 +22,7 @@ import { middleware } from "../policies/middleware.ts";
 import { policyOrder } from "../policies/order.ts";
 import type { RateLimitConfig } from "../policies/rate-limit.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
+import { commonHost } from "../table/listener.ts";
 import {
   type GatewaySettings,
   type PolicyName,
@@ -415,16 +416,27 @@ class Plan {
     return { [kind]: name, ...(otherwise !== undefined && { otherwise }) } as unknown as Reference;
   }
 
+  /** The hosts of a route as they are behind each of its listeners. */
+  #placesOf({ hosts, listeners = [...this.#listeners.keys()] }: TableRoute): [listener: number, host: string][] {
+    if (this.#listeners.length === 0) return hosts.map((host) => [-1, host]);
+    return listeners.flatMap((listener) => {
+      const own = this.#listeners[listener]?.options.host ?? "*";
+      const common = hosts.map((host) => commonHost(host, own)).filter((host) => host !== undefined);
+      return [...new Set(common)].map((host): [number, string] => [listener, host]);
+    });
+  }
+
   /** Two matches that the rules of precedence do not part would be parted by the routes' names alone: nobody wants that. */
   #refuseAmbiguity(routes: readonly TableRoute[]): void {
     const taken = new Map<string, TableRoute>();
     for (const route of routes) {
       const others = new Set<TableRoute>();
+      const places = this.#placesOf(route);
       for (const { path, methods = ["*"], headers, query, cookies } of route.matches) {
         const form = path.kind === "regex" ? path.value : path.value.replace(/\{\w+\}/g, "{}");
-        for (const host of route.hosts) {
+        for (const [listener, host] of places) {
           for (const method of methods) {
-            const key = JSON.stringify([host, path.kind, form, method, headers, query, cookies]);
+            const key = JSON.stringify([listener, host, path.kind, form, method, headers, query, cookies]);
             const other = taken.get(key);
             if (!other) taken.set(key, route);
             else if (other !== route && !others.has(other)) {

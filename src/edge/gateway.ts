@@ -23,7 +23,7 @@ import { textOf } from "./environment.ts";
 import { type Attempt, forward } from "./forward.ts";
 import { type GatewayParts, Isolate } from "./isolate.ts";
 import { redirectLocation } from "./redirect.ts";
-import { cookieValue, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
+import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
@@ -132,6 +132,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   function match(target: RequestTarget): MatchResult {
     const { headers } = request;
     const view = {
+      scheme: target.scheme,
+      port: portOf(target),
       host: target.host,
       path: target.path,
       header: (name: string) => headers.get(name),
