@@ -296,6 +296,7 @@ class Plan {
     if (mode === "off") return undefined;
     const context: CompileContext = {
       place,
+      ...(this.#gatewayApi && { semantics: "gateway-api" }),
       problem: (message, fix) => this.#problems.add(declared, subject, message, fix),
       reference: (value) => this.#reference(value),
       identityHeaders: (names) => {

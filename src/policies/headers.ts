@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { HeaderChanges } from "../config/headers.ts";
 import { policyBuilder } from "../config/policy.ts";
 import type { TableHeaderChange } from "../table/table.ts";
-import type { CompileContext, PolicyRun } from "./contract.ts";
+import { type CompileContext, editHeader, type PolicyRun } from "./contract.ts";
 
 export interface HeadersOptions {
   /** Of the request that the origin gets. */
@@ -78,11 +78,7 @@ export const run: PolicyRun<HeadersConfig> = (config, runtime) => {
     const { upstream, responseEdits } = c.get("exchange");
     const text = (value: TableHeaderChange["value"]) =>
       typeof value === "object" ? runtime.text(value, c.env) : (value ?? "");
-    for (const { action, name, value } of config.request) {
-      if (action === "remove") upstream.delete(name);
-      else if (action === "set") upstream.set(name, text(value));
-      else upstream.append(name, text(value));
-    }
+    for (const { action, name, value } of config.request) editHeader(upstream, { action, name, value: text(value) });
     for (const { action, name, value } of config.response) responseEdits.push({ action, name, value: text(value) });
     return next();
   };

@@ -26,6 +26,7 @@ export const problems = {
   "backend-missing": [500, "The route has no backend"],
   "upstream-unreachable": [502, "The cluster could not be reached"],
   "upstream-invalid": [502, "The cluster's answer was not usable"],
+  "upstream-unavailable": [503, "The cluster could not be reached"],
   "limiter-unavailable": [503, "The rate limiter's store is not available"],
   "keys-unavailable": [503, "The issuer's keys are not available"],
   "not-configured": [503, "The gateway's environment is incomplete"],
