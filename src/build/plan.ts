@@ -196,7 +196,8 @@ class Plan {
     const own = api.options.timeouts ?? options.timeouts;
     const matches = new Map(route.matches.map(tableMatch).map((match) => [JSON.stringify(match), match]));
     const listeners = this.#positionsOf(api.options.listeners);
-    const sends = to?.kind !== "redirect" && to?.kind !== "missing";
+    const action = this.#targets.action(to, id);
+    const sends = action.kind !== "redirect" && action.kind !== "missing";
     const websocket = tableWebSocket(options.websocket ?? (this.#gatewayApi && sends));
     return {
       id,
@@ -206,7 +207,7 @@ class Plan {
       ...(order !== undefined && { order }),
       matches: [...matches].sort(byKey).map(([, match]) => match),
       policies,
-      action: this.#targets.action(to, id),
+      action,
       ...(own && {
         timeouts: resolveTimeouts(options.timeouts, api.options.timeouts, this.#gateway.options.timeouts),
       }),

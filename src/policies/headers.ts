@@ -43,18 +43,18 @@ export const compile = (options: HeadersOptions, context: CompileContext): Heade
   response: headerChanges(options.response, "response", context),
 });
 
-/** In the order in which they are made. Tells of headers that only the gateway may change. */
+/** In the order in which they are made, each kind by name. Tells of headers that only the gateway may change. */
 export function headerChanges(
   changes: HeaderChanges = {},
   direction: "request" | "response",
   context: Pick<CompileContext, "problem" | "reference">,
 ): TableHeaderChange[] {
-  const all: TableHeaderChange[] = (changes.remove ?? []).map((name) => ({
+  const all: TableHeaderChange[] = (changes.remove ?? []).toSorted().map((name) => ({
     action: "remove",
     name: name.toLowerCase(),
   }));
   for (const action of ["set", "add"] as const) {
-    for (const [name, value] of Object.entries(changes[action] ?? {})) {
+    for (const [name, value] of Object.entries(changes[action] ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))) {
       all.push({
         action,
         name: name.toLowerCase(),
