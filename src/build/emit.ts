@@ -117,7 +117,7 @@ export function entryOf(table: RouteTable, routes: string): string {
   // JSON.parse of one literal is read faster than an object literal of that size (V8 blog, "The cost of JavaScript in 2019").
   lines.push(
     `const table = JSON.parse(${JSON.stringify(JSON.stringify(table))});`,
-    `const index = JSON.parse(${JSON.stringify(JSON.stringify(indexMatches(table.routes)))});`,
+    `const index = JSON.parse(${JSON.stringify(JSON.stringify(indexMatches(table.routes, table.listeners)))});`,
     `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${health ? ", readHealth" : ""} });`,
     health
       ? "export default { fetch: app.fetch, scheduled: (event, env, context) => context.waitUntil(checkHealth(table, env)) };"

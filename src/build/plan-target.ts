@@ -1,7 +1,6 @@
 /** plan, where a route leads: clusters, backends and pools by number, splits, redirects, rewrites and mirrors. */
 import type {
   Arm,
-  Backend,
   BalanceOptions,
   ClusterDeclaration,
   Endpoint,
@@ -41,6 +40,17 @@ export interface TargetContext {
   override(names: { readonly header?: string; readonly cookie?: string }): void;
 }
 
+/** A backend before it and those that get its copies have numbers. */
+interface PlannedBackend {
+  readonly backend: TableBackend;
+  readonly mirrors: readonly PlannedMirror[];
+}
+
+interface PlannedMirror {
+  readonly to: PlannedBackend;
+  readonly mirror: Omit<TableMirror, "backend">;
+}
+
 export class TargetPlan {
   readonly clusters = new Map<string, TableCluster>();
   readonly backends = new Numbered<TableBackend>();
@@ -58,18 +68,7 @@ export class TargetPlan {
   }
 
   mirrors(mirrors: readonly Mirror[]): TableMirror[] {
-    const planned = mirrors.map(({ to, options }): TableMirror => {
-      const { percent = 100, fraction: [numerator, denominator] = [percent, 100] } = options;
-      const { methods = ["GET", "HEAD", "OPTIONS"], maxBody = 65_536 } = options;
-      const [endpoint] = (to.levels[0] as Level).endpoints;
-      return {
-        backend: this.#backend(endpoint as Endpoint),
-        ...(numerator < denominator && { ratio: numerator / denominator }),
-        ...(methods !== "any" && { methods: [...new Set(methods)].sort() }),
-        maxBody,
-      };
-    });
-    return planned.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+    return this.#numberedMirrors(inOneOrder(mirrors.map((mirror) => this.#plannedMirror(mirror))));
   }
 
   #armAction(to: Arm): ArmAction {
@@ -78,21 +77,19 @@ export class TargetPlan {
     const { levels, nearest } = to;
     const alone = levels.every(({ endpoints, balance }) => endpoints.length === 1 && balance === undefined);
     if (alone && !nearest)
-      return { kind: "forward", backends: levels.map(({ endpoints: [only] }) => this.#backend(only as Endpoint)) };
-    return { kind: "pool", pool: this.pools.number(this.#pool(to)) };
-  }
-
-  #pool({ levels, nearest }: Backend): TablePool {
-    return { levels: levels.map((level) => this.#level(level)), ...(nearest && { nearest }) };
+      return { kind: "forward", backends: levels.flatMap(({ endpoints }) => this.#numbers(endpoints)) };
+    const pool = { levels: levels.map((level) => this.#level(level)), ...(nearest && { nearest }) };
+    return { kind: "pool", pool: this.pools.number(pool) };
   }
 
   #level({ endpoints, balance = {} }: Level): TableLevel {
     // An endpoint of weight 0 gets nothing, also when the others fail; one that is listed twice gets the sum.
     const weights = new Map<number, number>();
-    for (const endpoint of inOneOrder(endpoints)) {
-      const { weight = 1 } = endpoint;
-      if (weight === 0) continue;
-      const position = this.#backend(endpoint);
+    const planned = endpoints
+      .filter(({ weight }) => weight !== 0)
+      .map((endpoint) => ({ ...this.#planned(endpoint), weight: endpoint.weight ?? 1 }));
+    for (const { weight, ...backend } of inOneOrder(planned)) {
+      const position = this.#number(backend);
       weights.set(position, (weights.get(position) ?? 0) + weight);
     }
     const shares = [...weights.values()];
@@ -129,8 +126,36 @@ export class TargetPlan {
     };
   }
 
-  /** Its position. */
-  #backend({ cluster, service, host, path, headers, rewrite, mirrors }: Endpoint): number {
+  #numbers(endpoints: readonly Endpoint[]): number[] {
+    return endpoints.map((endpoint) => this.#number(this.#planned(endpoint)));
+  }
+
+  #number({ backend, mirrors }: PlannedBackend): number {
+    return this.backends.number({
+      ...backend,
+      ...(mirrors.length > 0 && { mirrors: this.#numberedMirrors(mirrors) }),
+    });
+  }
+
+  #numberedMirrors(mirrors: readonly PlannedMirror[]): TableMirror[] {
+    return mirrors.map(({ to, mirror }) => ({ backend: this.#number(to), ...mirror }));
+  }
+
+  #plannedMirror({ to, options }: Mirror): PlannedMirror {
+    const { percent = 100, fraction: [numerator, denominator] = [percent, 100] } = options;
+    const { methods = ["GET", "HEAD", "OPTIONS"], maxBody = 65_536 } = options;
+    const [endpoint] = (to.levels[0] as Level).endpoints;
+    return {
+      to: this.#planned(endpoint as Endpoint),
+      mirror: {
+        ...(numerator < denominator && { ratio: numerator / denominator }),
+        ...(methods !== "any" && { methods: [...new Set(methods)].sort() }),
+        maxBody,
+      },
+    };
+  }
+
+  #planned({ cluster, service, host, path, headers, rewrite, mirrors = [] }: Endpoint): PlannedBackend {
     this.#cluster(cluster);
     const fill = (template: string | undefined) => template?.replaceAll("{service}", service ?? "");
     const template = service === undefined ? undefined : cluster.options.services;
@@ -140,15 +165,17 @@ export class TargetPlan {
     const context = { problem: () => {}, reference: (value: Declared) => this.#context.reference(value) };
     const request = headerChanges(headers?.request, "request", context);
     const response = headerChanges(headers?.response, "response", context);
-    return this.backends.number({
-      name: service === undefined ? cluster.name : `${cluster.name}/${service}`,
-      cluster: cluster.name,
-      ...(ownHost && { host: ownHost }),
-      ...(ownPath && { path: ownPath }),
-      ...(request.length + response.length > 0 && { headers: { request, response } }),
-      ...(rewrite && { rewrite: rewriteOf(rewrite) }),
-      ...(mirrors && mirrors.length > 0 && { mirrors: this.mirrors(mirrors) }),
-    });
+    return {
+      backend: {
+        name: service === undefined ? cluster.name : `${cluster.name}/${service}`,
+        cluster: cluster.name,
+        ...(ownHost && { host: ownHost }),
+        ...(ownPath && { path: ownPath }),
+        ...(request.length + response.length > 0 && { headers: { request, response } }),
+        ...(rewrite && { rewrite: rewriteOf(rewrite) }),
+      },
+      mirrors: inOneOrder(mirrors.map((mirror) => this.#plannedMirror(mirror))),
+    };
   }
 
   #cluster(declared: ClusterDeclaration): void {
@@ -173,14 +200,12 @@ export class TargetPlan {
 
 export const rewriteOf = ({ host, path }: Rewrite): TableRewrite => ({ ...(host && { host }), ...(path && { path }) });
 
-/** Whatever order balanced endpoints are listed in, they are numbered in the same one. */
-function inOneOrder(endpoints: readonly Endpoint[]): Endpoint[] {
-  const key = ({ cluster, ...own }: Endpoint) => `${cluster.name} ${JSON.stringify(own)}`;
-  return endpoints
-    .map((endpoint) => [key(endpoint), endpoint] as const)
+/** Whatever order `values` are declared in, they are numbered in the same one. */
+const inOneOrder = <Value>(values: readonly Value[]): Value[] =>
+  values
+    .map((value) => [JSON.stringify(value), value] as const)
     .sort(byKey)
-    .map(([, endpoint]) => endpoint);
-}
+    .map(([, value]) => value);
 
 const hashKey = (key: (BalanceOptions["by"] & object)["hash"]): TableHashKey =>
   typeof key === "object" && "header" in key ? { header: key.header.toLowerCase() } : key;

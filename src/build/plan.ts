@@ -22,6 +22,7 @@ import { middleware } from "../policies/middleware.ts";
 import { policyOrder } from "../policies/order.ts";
 import type { RateLimitConfig } from "../policies/rate-limit.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
+import { commonHost } from "../table/listener.ts";
 import {
   type GatewaySettings,
   type PolicyName,
@@ -195,7 +196,8 @@ class Plan {
     const own = api.options.timeouts ?? options.timeouts;
     const matches = new Map(route.matches.map(tableMatch).map((match) => [JSON.stringify(match), match]));
     const listeners = this.#positionsOf(api.options.listeners);
-    const sends = to?.kind !== "redirect" && to?.kind !== "missing";
+    const action = this.#targets.action(to, id);
+    const sends = action.kind !== "redirect" && action.kind !== "missing";
     const websocket = tableWebSocket(options.websocket ?? (this.#gatewayApi && sends));
     return {
       id,
@@ -205,7 +207,7 @@ class Plan {
       ...(order !== undefined && { order }),
       matches: [...matches].sort(byKey).map(([, match]) => match),
       policies,
-      action: this.#targets.action(to, id),
+      action,
       ...(own && {
         timeouts: resolveTimeouts(options.timeouts, api.options.timeouts, this.#gateway.options.timeouts),
       }),
@@ -295,6 +297,7 @@ class Plan {
     if (mode === "off") return undefined;
     const context: CompileContext = {
       place,
+      ...(this.#gatewayApi && { semantics: "gateway-api" }),
       problem: (message, fix) => this.#problems.add(declared, subject, message, fix),
       reference: (value) => this.#reference(value),
       identityHeaders: (names) => {
@@ -415,16 +418,27 @@ class Plan {
     return { [kind]: name, ...(otherwise !== undefined && { otherwise }) } as unknown as Reference;
   }
 
+  /** The hosts of a route as they are behind each of its listeners. */
+  #placesOf({ hosts, listeners = [...this.#listeners.keys()] }: TableRoute): [listener: number, host: string][] {
+    if (this.#listeners.length === 0) return hosts.map((host) => [-1, host]);
+    return listeners.flatMap((listener) => {
+      const own = this.#listeners[listener]?.options.host ?? "*";
+      const common = hosts.map((host) => commonHost(host, own)).filter((host) => host !== undefined);
+      return [...new Set(common)].map((host): [number, string] => [listener, host]);
+    });
+  }
+
   /** Two matches that the rules of precedence do not part would be parted by the routes' names alone: nobody wants that. */
   #refuseAmbiguity(routes: readonly TableRoute[]): void {
     const taken = new Map<string, TableRoute>();
     for (const route of routes) {
       const others = new Set<TableRoute>();
+      const places = this.#placesOf(route);
       for (const { path, methods = ["*"], headers, query, cookies } of route.matches) {
         const form = path.kind === "regex" ? path.value : path.value.replace(/\{\w+\}/g, "{}");
-        for (const host of route.hosts) {
+        for (const [listener, host] of places) {
           for (const method of methods) {
-            const key = JSON.stringify([host, path.kind, form, method, headers, query, cookies]);
+            const key = JSON.stringify([listener, host, path.kind, form, method, headers, query, cookies]);
             const other = taken.get(key);
             if (!other) taken.set(key, route);
             else if (other !== route && !others.has(other)) {

@@ -1,6 +1,6 @@
 /** What stands behind the table's references: variables, secrets and bindings of this deployment. */
-import { NotConfigured } from "../policies/contract.ts";
-import type { Reference, TableCluster } from "../table/table.ts";
+import { type HeaderEdit, NotConfigured } from "../policies/contract.ts";
+import type { Reference, TableCluster, TableHeaderChange } from "../table/table.ts";
 
 type Bindings = Readonly<Record<string, unknown>>;
 
@@ -11,6 +11,16 @@ export function textOf(reference: Reference, env: unknown): string {
   if ("env" in reference && reference.otherwise !== undefined) return reference.otherwise;
   throw new NotConfigured(`the Worker's environment has no text ${name}`);
 }
+
+/** The changes with their values. */
+export const headerEdits = (changes: readonly TableHeaderChange[] | undefined, env: unknown): readonly HeaderEdit[] =>
+  changes?.map(({ action, name, value = "" }) => ({
+    action,
+    name,
+    value: typeof value === "string" ? value : textOf(value, env),
+  })) ?? NONE;
+
+const NONE: readonly HeaderEdit[] = [];
 
 export interface Ingress {
   /** `https://host:port`; undefined for a binding that is asked with the client's own host. */

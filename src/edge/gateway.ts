@@ -7,6 +7,7 @@ import { HTTPException } from "hono/http-exception";
 import {
   type DecisionRecord,
   type Exchange,
+  editHeader,
   type GatewayContext,
   type GatewayEnv,
   type HeaderEdit,
@@ -14,19 +15,20 @@ import {
 } from "../policies/contract.ts";
 import { type MatchResult, parametersOf } from "../table/match.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
-import type { RedirectAction, TableMirror, TableRoute } from "../table/table.ts";
+import type { RedirectAction, TableMatch, TableMirror, TableRoute } from "../table/table.ts";
 import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
 import { constantTimeEqual } from "./constant-time.ts";
 import { isEndless, withIdleLimit } from "./endless.ts";
-import { textOf } from "./environment.ts";
+import { headerEdits, textOf } from "./environment.ts";
 import { type Answer, type Attempt, forward, type Outcome } from "./forward.ts";
 import { grpcAnswer, speaksGrpc } from "./grpc-web.ts";
 import { type GatewayParts, Isolate } from "./isolate.ts";
 import { drawMirrors, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
-import { cookieValue, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
+import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
+import { combined, rewrittenPath } from "./rewrite.ts";
 import type { Choice } from "./tries.ts";
 import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
 import { relay } from "./websocket.ts";
@@ -69,7 +71,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     upstreamMs: 0,
     totalMs: 0,
   };
-  const refuse = (code: ProblemCode, extras?: ProblemExtras) => {
+  const refuse = (problem: ProblemCode, extras?: ProblemExtras) => {
+    const code = (table.gateway.semantics === "gateway-api" && GATEWAY_API_CODES[problem]) || problem;
     record.reason = code;
     return problemResponse(code, record.id, extras);
   };
@@ -114,7 +117,9 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes[found.route] as TableRoute) : isolate.unmatched;
+    const matched = found.kind === "route" ? route.matches[found.match] : undefined;
     if (found.kind === "route") record.route = route.id;
+    if (found.listener !== undefined) record.listener = table.listeners?.[found.listener]?.name ?? "";
     const received: [string, string][] = [];
     // Half of what iterating over them costs (measured).
     request.headers.forEach((value, name) => void received.push([name, value]));
@@ -122,11 +127,12 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     if (!upstream) return refuse("bad-request", { detail: "A header has a control character." });
     const exchange: Exchange = {
       route,
+      ...(matched && { match: matched }),
       path: target.path,
       search: target.search,
       host: target.host,
       scheme: target.scheme,
-      parameters: found.kind === "route" ? parametersFor(route, found.match, target.path) : {},
+      parameters: matched ? parametersFor(matched, target.path) : {},
       clientAddress: record.client,
       received,
       upstream,
@@ -141,6 +147,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   function match(target: RequestTarget): MatchResult {
     const { headers } = request;
     const view = {
+      scheme: target.scheme,
+      port: portOf(target),
       host: target.host,
       path: target.path,
       header: (name: string) => headers.get(name),
@@ -167,8 +175,11 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     }
     const { timeouts = table.gateway.timeouts, websocket } = exchange.route;
     const action = chooseAction(exchange.route.action, exchange, request, ({ secret }) => textOf(secret, c.env));
-    if (action.kind === "redirect") return redirect(action, target, exchange.route, found.match);
-    if (action.kind === "missing") return refuse("backend-missing");
+    if (action.kind === "redirect") return redirect(action, target, exchange, found.listener);
+    if (action.kind === "missing") {
+      record.detail = action.reason;
+      return refuse("backend-missing");
+    }
     if (websocket && request.headers.get("upgrade")?.toLowerCase() === "websocket") {
       if (request.method !== "GET" || request.headers.get("sec-websocket-version") !== "13") {
         const detail = "A WebSocket begins with a GET request and speaks version 13 (RFC 6455, 4.1).";
@@ -190,12 +201,13 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       retry: retry && { rules: retry, budget: traffic.budgetOf(retry) },
     });
     record.upstreamMs = isolate.now() - asked;
-    const { mirrors: own = [] } = (choice && table.backends[choice.backend]) ?? {};
-    mirrors.push(...drawMirrors(own, request.method, Math.random));
+    const chosen = choice && table.backends[choice.backend];
+    mirrors.push(...drawMirrors(chosen?.mirrors ?? [], request.method, Math.random));
     if (mirrors.length > 0) exchange.waitUntil(sendMirrors(mirrors, copy, exchange, target, timeouts.total));
     if ("failed" in answer) return refuse(answer.failed, laterThan(answer));
     if (answer.own) changeable = answer.response;
     edits.unshift(...connectionEdits(answer.response.headers));
+    if (chosen?.headers) edits.push(...headerEdits(chosen.headers.response, c.env));
     if (choice?.affinity) keepAt(choice.affinity, exchange);
     if (websocket && answer.response.status === 101) return upgraded(answer.response, websocket);
     if (timeouts.idle && isEndless(answer.response)) {
@@ -242,22 +254,29 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
   async function prepare(position: number, exchange: Exchange, target: RequestTarget): Promise<Attempt> {
     const { backend, cluster, ingress } = isolate.backend(position, c.env);
-    let { upstream: headers } = exchange;
-    if (cluster.assertion && table.gateway.assertion && isolate.assertions) {
-      headers = new Headers(headers);
-      const key = textOf(table.gateway.assertion.key, c.env);
+    const signs = cluster.assertion ? table.gateway.assertion : undefined;
+    const headers = backend.headers || signs ? new Headers(exchange.upstream) : exchange.upstream;
+    for (const edit of headerEdits(backend.headers?.request, c.env)) editHeader(headers, edit);
+    if (signs && isolate.assertions) {
+      const key = textOf(signs.key, c.env);
       headers.set(ASSERTION_HEADER, await isolate.assertions.sign(key, cluster.name, exchange.caller, isolate.now()));
     }
-    const origin = backend.host
-      ? `${ingress.origin ? new URL(ingress.origin).protocol : `${cluster.scheme}:`}//${backend.host}${isolate.portOf(ingress)}`
+    const rewrite = combined(exchange.route.rewrite, backend.rewrite);
+    const host = rewrite.host ?? backend.host;
+    const origin = host
+      ? `${ingress.origin ? new URL(ingress.origin).protocol : `${cluster.scheme}:`}//${host}${isolate.portOf(ingress)}`
       : (ingress.origin ?? `${cluster.scheme}://${target.authority}`);
-    const url = `${origin}${ingress.path}${backend.path ?? ""}${target.path}${target.search}`;
+    const path = rewrittenPath(target.path, rewrite.path, exchange.match?.path);
+    const url = `${origin}${ingress.path}${backend.path ?? ""}${path}${target.search}`;
     return { backend: backend.name, ...(cluster.region && { region: cluster.region }), url, ingress, headers };
   }
 
-  function redirect(action: RedirectAction, target: RequestTarget, route: TableRoute, matched: number): Response {
+  function redirect(action: RedirectAction, target: RequestTarget, exchange: Exchange, listener?: number): Response {
     record.reason = "redirect";
-    const location = redirectLocation(action, target, route.matches[matched]?.path);
+    const { protocol, port } = (listener !== undefined && table.listeners?.[listener]) || {};
+    // A listener for another protocol stands for one that this request cannot have come to.
+    const listenerPort = protocol === target.scheme ? port : undefined;
+    const location = redirectLocation(action, target, exchange.match?.path, listenerPort);
     return new Response(null, { status: action.status, headers: { location } });
   }
 
@@ -300,6 +319,11 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   }
 }
 
+// The Gateway API wants 503 where no endpoint can be asked (HTTPRouteRule.backendRefs).
+const GATEWAY_API_CODES: Partial<Record<ProblemCode, ProblemCode>> = {
+  "upstream-unreachable": "upstream-unavailable",
+};
+
 // CONNECT asks for a tunnel and TRACE for an echo of credentials (RFC 9110, 9.3.6 and 9.3.8); `fetch` sends none of these.
 const UNSENT = new Set(["CONNECT", "TRACE", "TRACK"]);
 const SENT = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -323,12 +347,8 @@ function laterThan({ failed, retryAfter }: Extract<Answer, { failed: unknown }>)
 // The platform ends what runs on after the answer then (Workers, waitUntil).
 const LONGEST_MIRROR = 30_000;
 
-const parametersFor = (route: TableRoute, match: number, path: string): Record<string, string> => {
-  const declared = route.matches[match]?.path;
-  return declared && declared.kind !== "regex" && declared.value.includes("{")
-    ? parametersOf(declared.value, path)
-    : {};
-};
+const parametersFor = ({ path: declared }: TableMatch, path: string): Record<string, string> =>
+  declared.kind !== "regex" && declared.value.includes("{") ? parametersOf(declared.value, path) : {};
 
 /** Hono's own way to run middleware (a response before next() answers; c.res after it can be replaced), over one route's list. */
 async function runPolicies(
@@ -354,11 +374,7 @@ function edited(response: Response, edits: readonly HeaderEdit[], changeable: bo
   if (edits.length === 0 || response.status === 101) return response;
   const copy = changeable ? response : new Response(response.body, response);
   const { headers } = copy;
-  for (const { action, name, value = "" } of edits) {
-    if (action === "remove") headers.delete(name);
-    else if (action === "set") headers.set(name, value);
-    else headers.append(name, value);
-  }
+  for (const edit of edits) editHeader(headers, edit);
   return copy;
 }
 

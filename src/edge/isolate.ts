@@ -41,7 +41,7 @@ export class Isolate {
 
   constructor({ table, index, runs, middleware, readHealth }: GatewayParts) {
     this.table = table;
-    this.matcher = new Matcher(table.routes, index);
+    this.matcher = new Matcher(table.routes, index, table.gateway.semantics);
     this.isStripped = gatewayHeaders(table.identityHeaders);
     this.trustedProxies = trustedRanges(table.gateway.trustedProxies);
     this.assertions = table.gateway.assertion && new Assertions(table.gateway.assertion);

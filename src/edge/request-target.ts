@@ -59,6 +59,12 @@ const isHost = (name: string | undefined, v6: string | undefined): boolean => {
   return !ENDS_IN_NUMBER.test(name) || (!name.endsWith(".") && parseAddress(name) !== undefined);
 };
 
+/** Of the Host header; undefined: it has none. */
+export function portOf({ authority }: RequestTarget): number | undefined {
+  const port = /:([0-9]+)$/.exec(authority)?.[1];
+  return port === undefined ? undefined : Number(port);
+}
+
 /** The first value of a query parameter, decoded as browsers do (`+` is a blank); null when it is absent. */
 export function queryValue(search: string, name: string): string | null {
   return search === "" ? null : new URLSearchParams(search).get(name);

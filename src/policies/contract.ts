@@ -12,12 +12,14 @@ import type { Context, MiddlewareHandler } from "hono";
 import type { Fix } from "../config/declaration.ts";
 import type { Reference } from "../config/values.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
-import type { PolicyMode, RouteTable, TableRoute } from "../table/table.ts";
+import type { PolicyMode, RouteTable, TableMatch, TableRoute } from "../table/table.ts";
 
 /** What `compile` may ask of the build. */
 export interface CompileContext {
   /** Where a function stands among the functions of its list: `orders/list#0` (config/entries.ts). */
   readonly place: string;
+  /** Of the gateway; absent: those of hand-written routes. */
+  readonly semantics?: "gateway-api";
   /** Reports a problem with these options; compilation goes on, so that all problems are listed. */
   problem(message: string, fix: Fix): void;
   /** Notes that the environment must hold the referenced name, and gives its form in the table. */
@@ -54,6 +56,8 @@ export type GatewayContext = Context<GatewayEnv>;
 /** One request on its way through the gateway. */
 export interface Exchange {
   readonly route: TableRoute;
+  /** The one of the route's matches that fits best; absent: no route fits. */
+  readonly match?: TableMatch;
   /** The normal path (table/path.ts). */
   readonly path: string;
   /** The query with its `?`, as it came; "" when there is none. */
@@ -94,6 +98,7 @@ export interface Caller {
 
 export interface HeaderEdit {
   readonly action: "remove" | "set" | "add";
+  /** In lower case. */
   readonly name: string;
   readonly value?: string;
 }
@@ -111,6 +116,8 @@ export interface DecisionRecord {
   /** Without the query, which may hold secrets. Of a request whose target was refused: the URL as it came, 256 characters at most. */
   path: string;
   client: string;
+  /** The one that the request came to; absent: the table has none, or none for this host. */
+  listener?: string;
   route?: string;
   consumer?: string;
   subject?: string;
@@ -128,6 +135,8 @@ export interface DecisionRecord {
   status: number;
   /** Why the gateway itself gave this answer; absent when the origin did. */
   reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy";
+  /** More of the reason, for the operator alone. */
+  detail?: string;
   /** Milliseconds until the response's headers, in the cluster and in all. */
   upstreamMs: number;
   totalMs: number;
@@ -177,6 +186,20 @@ export function claimAt(claims: object, path: string): unknown {
     value = (value as Record<string, unknown>)[name];
   }
   return value;
+}
+
+/**
+ * Makes a change. What is added goes behind a comma alone, as the Gateway API writes it (HTTPHeaderFilter.add: `foo,bar,baz`), cookies
+ * behind a semicolon (RFC 6265, 4.2.1); each Set-Cookie is a field of its own (RFC 6265, 3).
+ */
+export function editHeader(headers: Headers, { action, name, value = "" }: HeaderEdit): void {
+  if (action === "remove") headers.delete(name);
+  else if (action === "set") headers.set(name, value);
+  else if (name === "set-cookie") headers.append(name, value);
+  else {
+    const there = headers.get(name);
+    headers.set(name, there === null ? value : `${there}${name === "cookie" ? "; " : ","}${value}`);
+  }
 }
 
 /** Takes a cookie out of request headers, however often it is there. */

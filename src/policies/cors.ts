@@ -3,7 +3,10 @@ import { policyBuilder } from "../config/policy.ts";
 import type { CompileContext, HeaderEdit, PolicyRun } from "./contract.ts";
 
 export interface CorsOptions {
-  /** `https://shop.example.com`, `https://*.example.com` for one or more labels, or `*`. Scheme and port count. */
+  /**
+   * `https://shop.example.com`, `https://*.example.com` for one or more labels, `https://*` for any host, or `*`. Scheme and port count;
+   * without a port it is the scheme's own.
+   */
   readonly origins: readonly string[];
   /** Default: the method that the browser asks for, which has matched a route. */
   readonly methods?: readonly string[];
@@ -39,20 +42,24 @@ export type CorsConfig = Omit<CorsOptions, "credentials" | "maxAge"> & {
 };
 
 export function compile(options: CorsOptions, context: CompileContext): CorsConfig {
-  const { credentials = false, maxAge = 5, ...lists } = options;
-  for (const origin of options.origins) {
-    if (origin !== "*" && !/^[a-z][a-z0-9+.-]*:\/\/(?:\*\.)?[a-z0-9.-]+(?::[0-9]+)?$/.test(origin)) {
+  const { credentials = false, maxAge = 5, origins, ...lists } = options;
+  for (const origin of origins) {
+    if (origin !== "*" && !/^[a-z][a-z0-9+.-]*:\/\/(?:\*|(?:\*\.)?[a-z0-9.-]+)(?::[0-9]+)?$/.test(origin)) {
       context.problem(
         `"${origin}" is no origin`,
         "write scheme://host, in lower case and without a path, e.g. https://*.example.com",
       );
     }
-    if (origin === "*" && credentials) {
+    // The Gateway API has it (HTTPCORSFilter.allowOrigins); by itself nobody should write it.
+    if (origin === "*" && credentials && context.semantics !== "gateway-api") {
       context.problem("cors allows every origin with credentials", "list the origins that may send credentials");
     }
   }
-  return { ...lists, credentials, maxAge };
+  return { origins: origins.map(withoutOwnPort), ...lists, credentials, maxAge };
 }
+
+/** An origin as browsers write it (Fetch, 3.2.1; HTML, 7.1.1): without the scheme's own port. */
+const withoutOwnPort = (origin: string): string => origin.replace(/^(?:(http:.*):80|(https:.*):443)$/, "$1$2");
 
 const ALLOW = ["origin", "methods", "headers", "credentials"].map((part) => `access-control-allow-${part}`);
 const MANAGED: readonly HeaderEdit[] = [...ALLOW, "access-control-expose-headers", "access-control-max-age"].map(
@@ -66,18 +73,21 @@ export const run: PolicyRun<CorsConfig> = (config) => {
   const any = config.origins.includes("*");
   const exact = new Set(config.origins);
   const wildcards = config.origins
-    .filter((origin) => origin.includes("://*."))
+    .filter((origin) => origin.includes("://*"))
     .map((origin) => origin.split("*") as [scheme: string, rest: string]);
-  const allowed = (origin: string) =>
-    any ||
-    exact.has(origin) ||
-    wildcards.some(
-      ([scheme, rest]) =>
-        origin.startsWith(scheme) && origin.endsWith(rest) && origin.length > scheme.length + rest.length,
-    );
+  // A `*` stands for labels of the host, of any number; never for what is none, such as a port.
+  const fits = (origin: string, [scheme, rest]: [scheme: string, rest: string]) =>
+    origin.startsWith(scheme) &&
+    origin.endsWith(rest) &&
+    /^[^:/]+$/.test(origin.slice(scheme.length, origin.length - rest.length));
+  const allowed = (sent: string) => {
+    const origin = withoutOwnPort(sent);
+    return any || exact.has(origin) || wildcards.some((wildcard) => fits(origin, wildcard));
+  };
   // With credentials a browser takes `*` for a name, so what was asked for is repeated instead (Fetch, 3.2.5).
   const list = (names: readonly string[] | undefined, asked: string | null) =>
     names && !(config.credentials && names.includes("*")) ? names.join(", ") : asked;
+  const exposed = config.credentials ? config.expose?.filter((name) => name !== "*") : config.expose;
 
   return async (c, next) => {
     const exchange = c.get("exchange");
@@ -93,7 +103,7 @@ export const run: PolicyRun<CorsConfig> = (config) => {
     if (origin !== null && allowed(origin)) {
       set("allow-origin", any && !config.credentials ? "*" : origin);
       set("allow-credentials", config.credentials ? "true" : null);
-      set("expose-headers", list(config.expose, null));
+      set("expose-headers", exposed?.join(", "));
       if (preflight) {
         set("allow-methods", list(config.methods, asked));
         set("allow-headers", list(config.headers, headers.get("access-control-request-headers")));

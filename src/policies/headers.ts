@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { HeaderChanges } from "../config/headers.ts";
 import { policyBuilder } from "../config/policy.ts";
 import type { TableHeaderChange } from "../table/table.ts";
-import type { CompileContext, PolicyRun } from "./contract.ts";
+import { type CompileContext, editHeader, type PolicyRun } from "./contract.ts";
 
 export interface HeadersOptions {
   /** Of the request that the origin gets. */
@@ -43,18 +43,18 @@ export const compile = (options: HeadersOptions, context: CompileContext): Heade
   response: headerChanges(options.response, "response", context),
 });
 
-/** In the order in which they are made. Tells of headers that only the gateway may change. */
+/** In the order in which they are made, each kind by name. Tells of headers that only the gateway may change. */
 export function headerChanges(
   changes: HeaderChanges = {},
   direction: "request" | "response",
   context: Pick<CompileContext, "problem" | "reference">,
 ): TableHeaderChange[] {
-  const all: TableHeaderChange[] = (changes.remove ?? []).map((name) => ({
+  const all: TableHeaderChange[] = (changes.remove ?? []).toSorted().map((name) => ({
     action: "remove",
     name: name.toLowerCase(),
   }));
   for (const action of ["set", "add"] as const) {
-    for (const [name, value] of Object.entries(changes[action] ?? {})) {
+    for (const [name, value] of Object.entries(changes[action] ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))) {
       all.push({
         action,
         name: name.toLowerCase(),
@@ -78,11 +78,7 @@ export const run: PolicyRun<HeadersConfig> = (config, runtime) => {
     const { upstream, responseEdits } = c.get("exchange");
     const text = (value: TableHeaderChange["value"]) =>
       typeof value === "object" ? runtime.text(value, c.env) : (value ?? "");
-    for (const { action, name, value } of config.request) {
-      if (action === "remove") upstream.delete(name);
-      else if (action === "set") upstream.set(name, text(value));
-      else upstream.append(name, text(value));
-    }
+    for (const { action, name, value } of config.request) editHeader(upstream, { action, name, value: text(value) });
     for (const { action, name, value } of config.response) responseEdits.push({ action, name, value: text(value) });
     return next();
   };

@@ -2,21 +2,28 @@
  * Which route answers a request: the index that the build makes of all matches, and the look-up in it. The edge and `explain`
  * run the same look-up.
  *
- * Order of precedence, over all matches of all routes, never by declaration order (Gateway API, HTTPRouteRule.matches; what the
- * Gateway API does not know stands in brackets):
+ * Order of precedence, over all matches of all routes (Gateway API, HTTPRouteRule.matches; what the Gateway API does not know stands
+ * in brackets):
  * 1. host: exact, then the longer wildcard, then any; a host whose routes do not match falls through to the next
  * 2. path: exact [a literal segment before a parameter, from the left], then [regex: most literal leading segments, then the
  *    longest pattern], then the longest prefix
- * 3. a method before none, 4. more headers, 5. more query parameters, [6. more cookies], 7. the route's id in alphabetical order
+ * 3. a method before none, 4. more headers, 5. more query parameters, [6. more cookies], 7. the route's `order` [or else its id in
+ *    alphabetical order, never the order of declaration]
+ * Where there are listeners, all of this is among the routes of the one listener that the request belongs to (listener.ts).
  *
  * The look-up walks the path's segments once, so its cost does not depend on how many routes there are; only regexes that share
  * their literal leading segments are tried one after the other.
  */
-import type { RouteTable, TableMatch, ValueMatch } from "./table.ts";
+import { commonHost, indexListeners, type ListenerIndex, listenersFor, widerHost } from "./listener.ts";
+import type { GatewaySettings, RouteTable, TableListener, TableMatch, TableRoute, ValueMatch } from "./table.ts";
 
 export interface MatchIndex {
-  /** By host: `api.example.com`, `*.example.com`, or `*` for any. */
-  readonly hosts: Readonly<Record<string, MatchNode>>;
+  /** Distinct trees of paths; hosts with the same routes share one. */
+  readonly paths: readonly MatchNode[];
+  /** Positions in `paths` by host: `api.example.com`, `*.example.com`, or `*` for any. One such map for each set of listeners. */
+  readonly hosts: readonly Readonly<Record<string, number>>[];
+  /** Absent: no listeners, and one map of hosts. */
+  readonly listeners?: ListenerIndex;
 }
 
 /** Keys are short, since 10,000 routes make 10,000 of them in the bundle. */
@@ -38,6 +45,9 @@ export type Candidate = readonly [route: number, match: number];
 
 /** What of a request decides its route. `host` is in lower case and without port, `path` is normal (path.ts). */
 export interface MatchRequest {
+  readonly scheme: string;
+  /** Of the Host header; undefined: it has none. */
+  readonly port?: number | undefined;
   readonly host: string;
   readonly path: string;
   readonly method: string;
@@ -47,39 +57,71 @@ export interface MatchRequest {
   readonly cookie: (name: string) => string | null;
 }
 
-export type MatchResult =
+/** `listener` is the one that the request belongs to, by its position in the table; absent: the table has none, or none for this host. */
+export type MatchResult = (
   | { readonly kind: "route"; readonly route: number; readonly match: number }
   /** The path exists with other methods: those, sorted. */
   | { readonly kind: "method-not-allowed"; readonly allow: readonly string[] }
-  | { readonly kind: "not-found" };
+  | { readonly kind: "not-found" }
+) & { readonly listener?: number | undefined };
 
 /** The index over all matches of `routes`, whose positions it holds. */
-export function indexMatches(routes: RouteTable["routes"]): MatchIndex {
-  const hosts: Record<string, MatchNode> = {};
-  routes.forEach((route, routeAt) => {
-    for (const host of route.hosts) {
-      const root = (hosts[host] ??= {});
-      route.matches.forEach((match, matchAt) => {
-        const kind = match.path.kind;
-        const literal = kind === "regex" ? literalPrefix(match.path.value) : match.path.value;
-        let node = root;
-        for (const segment of segmentsOf(kind === "exact" ? literal : literal.replace(/\/$/, ""))) {
-          if (isParameter(segment)) node = node.p ??= {};
-          else node = (node.s ??= {})[segment] ??= {};
-        }
-        (node[kind === "exact" ? "e" : kind === "prefix" ? "x" : "r"] ??= []).push([routeAt, matchAt]);
-      });
-    }
+export function indexMatches(routes: RouteTable["routes"], listeners?: readonly TableListener[]): MatchIndex {
+  const paths: MatchNode[] = [];
+  const numbers = new Map<string, number>();
+  /** By host the tree of the routes among `attached`, where a listener for `host` leaves something of theirs. */
+  const treesFor = (attached: (route: TableRoute) => boolean, host: string): Record<string, number> => {
+    const byHost = new Map<string, Set<number>>();
+    routes.forEach((route, position) => {
+      if (!attached(route)) return;
+      for (const name of route.hosts) {
+        const common = commonHost(name, host);
+        if (common === undefined) continue;
+        const positions = byHost.get(common);
+        if (positions) positions.add(position);
+        else byHost.set(common, new Set([position]));
+      }
+    });
+    const numbered = [...byHost].map(([name, positions]) => {
+      const key = [...positions].join();
+      if (!numbers.has(key)) numbers.set(key, paths.push(treeOf(routes, [...positions])) - 1);
+      return [name, numbers.get(key) as number] as const;
+    });
+    return Object.fromEntries(numbered);
+  };
+  if (!listeners) return { hosts: [treesFor(() => true, "*")], paths };
+  const index = indexListeners(listeners);
+  const hosts = index.sets.map((set) => {
+    const attached = (route: TableRoute) => !route.listeners || set.some((one) => route.listeners?.includes(one));
+    return treesFor(attached, listeners[set[0] as number]?.host ?? "*");
   });
+  return { hosts, paths, listeners: index };
+}
+
+function treeOf(routes: RouteTable["routes"], positions: readonly number[]): MatchNode {
+  const root: MatchNode = {};
+  for (const routeAt of positions) {
+    routes[routeAt]?.matches.forEach((match, matchAt) => {
+      const kind = match.path.kind;
+      const literal = kind === "regex" ? literalPrefix(match.path.value) : match.path.value;
+      let node = root;
+      for (const segment of segmentsOf(kind === "exact" ? literal : literal.replace(/\/$/, ""))) {
+        if (isParameter(segment)) node = node.p ??= {};
+        else node = (node.s ??= {})[segment] ??= {};
+      }
+      (node[kind === "exact" ? "e" : kind === "prefix" ? "x" : "r"] ??= []).push([routeAt, matchAt]);
+    });
+  }
+  const orderOf = ([route]: Candidate) => routes[route]?.order ?? 0;
   const byPrecedence = (a: Candidate, b: Candidate) =>
-    compareMatches(matchOf(routes, a), matchOf(routes, b)) || a[0] - b[0] || a[1] - b[1];
+    compareMatches(matchOf(routes, a), matchOf(routes, b)) || orderOf(a) - orderOf(b) || a[0] - b[0] || a[1] - b[1];
   const sort = (node: MatchNode) => {
     for (const list of [node.e, node.x, node.r]) list?.sort(byPrecedence);
     for (const child of Object.values(node.s ?? {})) sort(child);
     if (node.p) sort(node.p);
   };
-  for (const root of Object.values(hosts)) sort(root);
-  return { hosts };
+  sort(root);
+  return root;
 }
 
 /** Negative: `a` comes first. Compares what is left to compare between matches of equally specific hosts and paths. */
@@ -127,46 +169,88 @@ export function literalPrefix(pattern: string): string {
 export class Matcher {
   readonly #routes: RouteTable["routes"];
   readonly #index: MatchIndex;
+  readonly #exactly: boolean;
   readonly #regexes = new Map<string, RegExp>();
 
-  constructor(routes: RouteTable["routes"], index: MatchIndex) {
+  /** With the semantics of the Gateway API no HEAD is answered by a GET route, and no path is told to exist with other methods. */
+  constructor(routes: RouteTable["routes"], index: MatchIndex, semantics?: GatewaySettings["semantics"]) {
     this.#routes = routes;
     this.#index = index;
+    this.#exactly = semantics === "gateway-api";
   }
 
   match(request: MatchRequest): MatchResult {
-    const allow = new Set<string>();
-    for (const host of hostsFor(request.host)) {
-      const root = Object.hasOwn(this.#index.hosts, host) ? this.#index.hosts[host] : undefined;
-      if (root === undefined) continue;
-      const found = this.#find(root, request, allow);
-      if (found) return { kind: "route", route: found[0], match: found[1] };
+    const set = this.#setFor(request);
+    if (set === undefined) return { kind: "not-found" };
+    const trees = this.#index.hosts[set] as Readonly<Record<string, number>>;
+    for (let host = request.host; host !== ""; host = widerHost(host)) {
+      const tree = this.#treeFor(trees, host);
+      const found = tree && this.#find(tree, request);
+      if (!found) continue;
+      return { kind: "route", route: found[0], match: found[1], listener: this.#listenerOf(set, found[0]) };
     }
-    if (allow.size === 0) return { kind: "not-found" };
-    if (allow.has("GET")) allow.add("HEAD");
-    return { kind: "method-not-allowed", allow: [...allow].sort() };
+    const allow = this.#exactly ? [] : this.#allowed(trees, request);
+    const listener = this.#listenerOf(set);
+    return allow.length > 0 ? { kind: "method-not-allowed", allow, listener } : { kind: "not-found", listener };
   }
 
   /** Every candidate whose host and path fit, best first: what `explain` goes through. */
-  candidates(host: string, path: string): Candidate[] {
-    const all: Candidate[] = [];
-    for (const name of hostsFor(host)) {
-      if (!Object.hasOwn(this.#index.hosts, name)) continue;
-      for (const list of this.#fitting(this.#index.hosts[name] as MatchNode, path)) all.push(...list);
-    }
-    return all;
+  candidates(
+    host: string,
+    path: string,
+    entrance: Pick<MatchRequest, "scheme" | "port"> = { scheme: "https" },
+  ): Candidate[] {
+    const set = this.#setFor({ ...entrance, host });
+    return set === undefined ? [] : [...this.#fittingHosts(this.#index.hosts[set] ?? {}, host, path)];
   }
 
-  #find(root: MatchNode, request: MatchRequest, allow: Set<string>): Candidate | undefined {
+  /** Position of the listeners that the request belongs to, and of their hosts; undefined: there are none. */
+  #setFor(request: Pick<MatchRequest, "scheme" | "port" | "host">): number | undefined {
+    const { listeners } = this.#index;
+    return listeners ? listenersFor(listeners, request) : 0;
+  }
+
+  /** Of the listeners of a set the first that has the route. */
+  #listenerOf(set: number, route?: number): number | undefined {
+    const listeners = this.#index.listeners?.sets[set];
+    if (!listeners || listeners.length === 1 || route === undefined) return listeners?.[0];
+    return listeners.find((listener) => this.#routes[route]?.listeners?.includes(listener) ?? true);
+  }
+
+  #treeFor(trees: Readonly<Record<string, number>>, host: string): MatchNode | undefined {
+    return Object.hasOwn(trees, host) ? this.#index.paths[trees[host] as number] : undefined;
+  }
+
+  *#fittingHosts(trees: Readonly<Record<string, number>>, asked: string, path: string): Generator<Candidate> {
+    for (let host = asked; host !== ""; host = widerHost(host)) {
+      const tree = this.#treeFor(trees, host);
+      if (tree) for (const list of this.#fitting(tree, path)) yield* list;
+    }
+  }
+
+  /** The methods with which the request would have been answered. */
+  #allowed(trees: Readonly<Record<string, number>>, request: MatchRequest): string[] {
+    const allow = new Set<string>();
+    for (const candidate of this.#fittingHosts(trees, request.host, request.path)) {
+      const match = matchOf(this.#routes, candidate);
+      if (this.#conditionsHold(match, request)) for (const method of match.methods ?? []) allow.add(method);
+    }
+    if (allow.has("GET")) allow.add("HEAD");
+    return [...allow].sort();
+  }
+
+  #find(root: MatchNode, request: MatchRequest): Candidate | undefined {
+    // A GET route answers HEAD (RFC 9110, 9.3.2), unless an equally specific path has a route for HEAD itself.
+    const headByGet = request.method === "HEAD" && !this.#exactly;
     for (const list of this.#fitting(root, request.path)) {
       let byGet: Candidate | undefined;
       for (const candidate of list) {
         const match = matchOf(this.#routes, candidate);
+        const has = match.methods === undefined || match.methods.includes(request.method);
+        if (!has && !(headByGet && !byGet && match.methods?.includes("GET"))) continue;
         if (!this.#conditionsHold(match, request)) continue;
-        if (match.methods === undefined || match.methods.includes(request.method)) return candidate;
-        // A GET route answers HEAD (RFC 9110, 9.3.2), unless an equally specific path has a route for HEAD itself.
-        if (request.method === "HEAD" && match.methods.includes("GET")) byGet ??= candidate;
-        for (const method of match.methods) allow.add(method);
+        if (has) return candidate;
+        byGet = candidate;
       }
       if (byGet) return byGet;
     }
@@ -175,12 +259,10 @@ export class Matcher {
 
   /** Lists of candidates by path, the most specific path first. */
   #fitting(root: MatchNode, path: string): Candidate[][] {
-    const walk: Walk = { exact: [], regex: [], prefix: [] };
+    const walk: Walk = { exact: [], prefix: [] };
     descend(root, path, 0, 0, walk);
-    walk.regex.sort(deepestFirst);
-    walk.prefix.sort(deepestFirst);
     const lists = walk.exact;
-    for (const { list } of walk.regex) {
+    for (const { list } of walk.regex?.sort(deepestFirst) ?? []) {
       // Patterns of one length are equally specific; a longer one without a method goes before a shorter one with a method.
       let length = -1;
       for (const candidate of list) {
@@ -191,6 +273,7 @@ export class Matcher {
         length = value.length;
       }
     }
+    if (walk.prefix.length > 1) walk.prefix.sort(deepestFirst);
     for (const { list } of walk.prefix) lists.push(list);
     return lists;
   }
@@ -234,35 +317,33 @@ export function parametersOf(declared: string, path: string): Record<string, str
 }
 
 interface Walk {
-  exact: Candidate[][];
-  regex: { depth: number; list: Candidate[] }[];
-  prefix: { depth: number; list: Candidate[] }[];
+  readonly exact: Candidate[][];
+  regex?: { depth: number; list: Candidate[] }[];
+  readonly prefix: { depth: number; list: Candidate[] }[];
 }
 
 // Stable, so that on one depth the order of descent stays: literal segments before parameters.
 const deepestFirst = (a: { depth: number }, b: { depth: number }) => b.depth - a.depth;
 
-function descend(node: MatchNode, path: string, from: number, depth: number, walk: Walk): void {
-  if (node.r) walk.regex.push({ depth, list: node.r });
-  if (node.x) walk.prefix.push({ depth, list: node.x });
-  if (from >= path.length) {
-    if (node.e) walk.exact.push(node.e);
-    return;
+function descend(from: MatchNode, path: string, start: number, above: number, walk: Walk): void {
+  let node: MatchNode | undefined = from;
+  for (let at = start, depth = above; node; depth++) {
+    if (node.r) (walk.regex ??= []).push({ depth, list: node.r });
+    if (node.x) walk.prefix.push({ depth, list: node.x });
+    if (at >= path.length) {
+      if (node.e) walk.exact.push(node.e);
+      return;
+    }
+    const next = path.indexOf("/", at + 1);
+    const to = next === -1 ? path.length : next;
+    const segment = path.slice(at, to);
+    const literal: MatchNode | undefined = node.s?.[segment];
+    const parameter: MatchNode | undefined = to - at > 1 ? node.p : undefined;
+    if (literal && parameter) descend(literal, path, to, depth + 1, walk);
+    node = parameter ?? literal;
+    at = to;
   }
-  const next = path.indexOf("/", from + 1);
-  const to = next === -1 ? path.length : next;
-  const segment = path.slice(from, to);
-  const literal = node.s?.[segment];
-  if (literal) descend(literal, path, to, depth + 1, walk);
-  if (node.p && segment.length > 1) descend(node.p, path, to, depth + 1, walk);
 }
 
 const matchOf = (routes: RouteTable["routes"], [route, match]: Candidate): TableMatch =>
   (routes[route] as RouteTable["routes"][number]).matches[match] as TableMatch;
-
-/** `a.b.c`, `*.b.c`, `*.c`, `*`: a wildcard stands for one or more labels (Gateway API, Hostname). */
-function* hostsFor(host: string): Generator<string> {
-  if (host !== "*" && !host.startsWith("*.")) yield host;
-  for (let dot = host.indexOf("."); dot !== -1; dot = host.indexOf(".", dot + 1)) yield `*${host.slice(dot)}`;
-  yield "*";
-}

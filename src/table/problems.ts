@@ -31,6 +31,7 @@ export const problems = {
   "breaker-open": [503, "The cluster is given time to recover"],
   "backend-overloaded": [503, "The cluster has as many requests as it may have"],
   "no-healthy-backend": [503, "No healthy cluster is left"],
+  "upstream-unavailable": [503, "The cluster could not be reached"],
   "limiter-unavailable": [503, "The rate limiter's store is not available"],
   "keys-unavailable": [503, "The issuer's keys are not available"],
   "not-configured": [503, "The gateway's environment is incomplete"],

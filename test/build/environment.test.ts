@@ -270,3 +270,57 @@ describe("wherever it lies", () => {
     ]);
   });
 });
+
+describe("that may lack a variable", () => {
+  const optional = ROUTES.replace('env("EU")', 'env("EU", "https://otherwise.example.com")');
+
+  it("lacks it", () =>
+    expectProblems({ "index.ts": optional, "wrangler.toml": without('EU = "https://ingress.example.com"') }));
+
+  it("has it, and then has it right", () =>
+    expectProblems(
+      { "index.ts": optional, "wrangler.toml": WRANGLER.replace('https://ingress.example.com"', 'ftp://eu" #!') },
+      ['env("EU")', '"ftp://eu" is no ingress URL', "write it as https://host[:port][/path]"],
+    ));
+
+  it("must have it all the same for who cannot do without", () => {
+    const routes = optional.replace('env("REDIS")', 'env("EU")');
+    return expectProblems(
+      { "index.ts": marked("gateway({ store", routes), "wrangler.toml": without('EU = "https://ingress.example.com"') },
+      ['env("EU")', "is not in wrangler.toml", 'add EU = "..." to [vars]'],
+    );
+  });
+});
+
+it("that has a binding with a name that no variable has", () =>
+  expectProblems({
+    "index.ts": ROUTES.replace('binding("US")', 'binding("shop/us:80")'),
+    "wrangler.toml": WRANGLER.replace('binding = "US"', 'binding = "shop/us:80"'),
+  }));
+
+describe("that starts health checks", () => {
+  const routes = ROUTES.replace('binding("US") }', 'binding("US"), health: {} }');
+  const crons = '[triggers]\ncrons = ["* * * * *"]\n';
+  const fault = "has health checks, which nothing starts: wrangler.toml has no cron trigger";
+
+  it("by a cron trigger, which its named environments have as well", () =>
+    expectProblems({ "index.ts": routes, "wrangler.toml": WRANGLER + crons }));
+
+  it("by none", () =>
+    expectProblems({ "index.ts": marked('binding("US")', routes), "wrangler.toml": WRANGLER }, [
+      'cluster "us"',
+      fault,
+      'add crons = ["* * * * *"] to [triggers]',
+    ]));
+
+  it("but not where it is named", async () => {
+    const own = WRANGLER.replace(/^\[(?!\[)/gm, "[env.staging.").replace(/^\[\[/gm, "[[env.staging.");
+    const wrangler = `${WRANGLER}${crons}\n${own}\n[env.staging.triggers]\ncrons = []\n`;
+    expect(await problemsOf({ "index.ts": routes, "wrangler.toml": `${WRANGLER}${crons}\n${own}` })).toEqual([]);
+    await expectProblems({ "index.ts": marked('binding("US")', routes), "wrangler.toml": wrangler }, [
+      'cluster "us"',
+      `${fault} for the environment staging`,
+      'add crons = ["* * * * *"] to [env.staging.triggers]',
+    ]);
+  });
+});

@@ -11,12 +11,28 @@ import { indexMatches } from "../../src/table/match.ts";
 import type { RouteTable } from "../../src/table/table.ts";
 import { PRELUDE, problemsOf } from "./module.ts";
 
-const { api, binding, cluster, consumer, env, gateway, redirect, route, secret, split, without } = portcullis;
+const { api, balance, binding, cluster, consumer, env, gateway, listener, mirror, missing, nearest } = portcullis;
+const { redirect, route, secret, split, without } = portcullis;
 
 /** A configuration with something of everything in it, each time a new one. */
 function sound(): GatewayDeclaration {
-  const eu = cluster("eu", { ingress: env("EU"), certificate: binding("CERT"), services: { path: "/{service}" } });
+  const eu = cluster("eu", {
+    ingress: env("EU", "https://eu.example.com"),
+    certificate: binding("CERT"),
+    region: "weur",
+    services: { path: "/{service}" },
+    outlier: { interval: "5s", maxEjectionPercent: 50 },
+    breaker: { window: "5s" },
+    concurrency: 5,
+    health: { path: "/up", expect: [200] },
+  });
   const us = cluster("us", { ingress: binding("US"), services: { host: "{service}.us" }, region: "enam" });
+  const edge = listener("edge", { port: 443, protocol: "https", host: "*.example.com" });
+  const copies = mirror(us, { fraction: [1, 3], methods: ["GET"], maxBody: 5 });
+  const balanced = balance([eu.service("a").weight(2), us.service("a")], {
+    by: { hash: { cookie: "c" } },
+    affinity: { cookie: "at", maxAge: 5 },
+  });
   const partner = consumer("partner", { claims: { client_id: "partner" } });
   const token = portcullis.jwt({
     issuer: ["https://login.example.com", env("ISSUER")],
@@ -40,6 +56,7 @@ function sound(): GatewayDeclaration {
       store: { url: env("REDIS"), token: secret("TOKEN") },
       debug: secret("DEBUG"),
       assertion: { key: secret("KEY"), issuer: "https://api.example.com", lifetime: "60s" },
+      listeners: [edge, listener("plain", { port: 80, protocol: "http" })],
       trustedProxies: ["10.0.0.0/8"],
       maxUrl: 4_096,
       timeouts: { connect: "1s", firstByte: "5s", total: "30s" },
@@ -83,7 +100,40 @@ function sound(): GatewayDeclaration {
           { policies: [without("jwt")], to: redirect({ status: 308, path: { prefix: "/v1" } }) },
         ),
       ]),
-      api("web", {}, [route("all", { path: "/*" }, { to: us })]),
+      api("web", { listeners: [edge] }, [
+        route("all", { path: "/*" }, { to: us, websocket: { idle: "1m" } }),
+        route(
+          "pool",
+          { path: "/pool" },
+          {
+            to: balanced.or(nearest(us, eu)),
+            retry: { on: ["5xx", 429], methods: "any", backoff: { base: "5ms" }, budget: { percent: 5 } },
+            mirrors: [copies],
+            rewrite: { host: "a.org", path: { full: "/" } },
+            timeouts: { idle: "5s" },
+          },
+        ),
+        route(
+          "arms",
+          { path: "/arms" },
+          {
+            to: split(
+              {
+                a: us
+                  .with({
+                    headers: { request: { set: { "x-a": env("A") } } },
+                    rewrite: { host: "b.org" },
+                    mirrors: [copies],
+                  })
+                  .weight(1),
+                b: redirect({ port: 8443 }).weight(1),
+                c: missing("gone").weight(0),
+              },
+              { sticky: "request" },
+            ),
+          },
+        ),
+      ]),
     ],
   );
 }
@@ -113,6 +163,9 @@ const cyclic = (): unknown => {
   const circle: Record<string, unknown> = { kind: "policy", policy: "cors", name: "a" };
   circle.options = circle;
   circle.endpoints = [circle];
+  circle.levels = [circle];
+  circle.to = circle;
+  circle.mirrors = [circle];
   circle.routes = [circle, [circle]];
   return circle;
 };
@@ -140,6 +193,9 @@ const KINDS = [
   "backend",
   "split",
   "redirect",
+  "missing",
+  "mirror",
+  "listener",
   "cluster",
   "env",
   "secret",
@@ -177,6 +233,8 @@ const garbage: fc.Arbitrary<unknown> = fc.oneof(
     options: fc.anything(),
     policies: fc.anything(),
     endpoints: fc.anything(),
+    levels: fc.oneof(fc.anything(), fc.array(fc.record({ endpoints: fc.array(fc.anything()) }))),
+    to: fc.anything(),
     arms: fc.dictionary(fc.constantFrom(...NAMES), fc.anything()),
     declaredAt: fc.constantFrom<unknown>(undefined, null, 5, { stack: 5 }, { stack: "at x:1:1" }),
   }),
@@ -205,7 +263,7 @@ function expectVerdict(exported: unknown): void {
   if (problems.length > 0) return;
   const marked = JSON.stringify(table, (_, value) => (isJson(value) ? value : "lost"));
   expect(marked).toBe(JSON.stringify(table));
-  indexMatches(table.routes);
+  indexMatches(table.routes, table.listeners);
 }
 
 describe("declarations", () => {

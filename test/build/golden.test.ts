@@ -2,10 +2,13 @@
 import { expect, it } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
 
-it.each(["one-api", "matches", "targets", "policies"])("test/build/fixtures/%s.ts", async (name) => {
-  const { table, sources } = await compileRoutes({ routes: `test/build/fixtures/${name}.ts` });
-  await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot(`golden/${name}.golden`);
-});
+it.each(["one-api", "matches", "targets", "policies", "traffic", "gateway-api"])(
+  "test/build/fixtures/%s.ts",
+  async (name) => {
+    const { table, sources } = await compileRoutes({ routes: `test/build/fixtures/${name}.ts` });
+    await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot(`golden/${name}.golden`);
+  },
+);
 
 it("routes/, as shipped", async () => {
   const { table, sources } = await compileRoutes({ routes: "routes" });

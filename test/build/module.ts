@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { onTestFinished } from "vitest";
+import { expect, it, onTestFinished } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
 import { ConfigurationRefused, type Problem } from "../../src/build/problem.ts";
 
@@ -41,10 +41,29 @@ export const markedIn = (files: Files): string[] =>
     text.split("\n").flatMap((line, at) => (/(?:\/\/|#)!/.test(line) ? [`${file}:${at + 1}`] : [])),
   );
 
+export type Told = readonly [subject: string, message: string, fix: string];
+
+/** The build must tell of exactly these, each where `files` are marked. */
+export async function expectProblems(files: Files, ...told: readonly Told[]): Promise<void> {
+  const problems = await problemsOf(files);
+  expect(problems.map(({ subject, message, fix }) => [subject, message, fix])).toEqual(told);
+  const marked = markedIn(files);
+  const places = problems.map(({ file, line }) => (file === undefined ? "nowhere" : `${file}:${line}`));
+  const wanted = told.map((_, at) => (marked.length > 1 ? marked[at] : (marked[0] ?? "nowhere")));
+  expect(places).toEqual(wanted);
+}
+
+/** One of what is told where: `[what the case is called, the module after the prelude, what is told]`. */
+export function cases(all: readonly (readonly [name: string, text: string, ...told: Told])[]): void {
+  it.each(all.map(([name, text, ...told]) => ({ name, text, told })))("$name", async ({ text, told }) => {
+    await expectProblems({ "index.ts": PRELUDE + text }, told);
+  });
+}
+
 /** A module's usual beginning: every name of the language, and a cluster. */
 export const PRELUDE = `
-import { api, binding, cluster, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, rateLimit, redirect, requestId,
-  route, scopes, secret, securityHeaders, split, without } from "portcullis";
+import { api, balance, binding, cluster, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, listener, mirror, missing,
+  nearest, rateLimit, redirect, requestId, route, scopes, secret, securityHeaders, split, without } from "portcullis";
 const eu = cluster("eu", { ingress: env("EU"), services: { path: "/{service}" } });
 const token = jwt({ issuer: "https://login.example.com", jwks: "https://login.example.com/keys" });
 `;

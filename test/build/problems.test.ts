@@ -4,25 +4,7 @@
  */
 import { describe, expect, it, vi } from "vitest";
 import { registry } from "../../src/build/registry.ts";
-import { type Files, markedIn, PRELUDE, problemsOf } from "./module.ts";
-
-type Told = readonly [subject: string, message: string, fix: string];
-
-async function expectProblems(files: Files, ...told: readonly Told[]): Promise<void> {
-  const problems = await problemsOf(files);
-  expect(problems.map(({ subject, message, fix }) => [subject, message, fix])).toEqual(told);
-  const marked = markedIn(files);
-  const places = problems.map(({ file, line }) => (file === undefined ? "nowhere" : `${file}:${line}`));
-  const wanted = told.map((_, at) => (marked.length > 1 ? marked[at] : (marked[0] ?? "nowhere")));
-  expect(places).toEqual(wanted);
-}
-
-/** One of what is told where: `[what the case is called, the module after the prelude, what is told]`. */
-function cases(all: readonly (readonly [name: string, text: string, ...told: Told])[]): void {
-  it.each(all.map(([name, text, ...told]) => ({ name, text, told })))("$name", async ({ text, told }) => {
-    await expectProblems({ "index.ts": PRELUDE + text }, told);
-  });
-}
+import { cases, expectProblems, PRELUDE, problemsOf } from "./module.ts";
 
 const inGateway = (options: string) => `
 export default gateway(${options}, [ //!

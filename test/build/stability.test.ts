@@ -13,7 +13,8 @@ import type { Backend, Target } from "../../src/config/cluster.ts";
 import * as portcullis from "../../src/index.ts";
 import { indexMatches } from "../../src/table/match.ts";
 
-const { api, binding, cluster, consumer, env, gateway, redirect, route, secret, split } = portcullis;
+const { api, balance, binding, cluster, consumer, env, gateway, listener, mirror } = portcullis;
+const { redirect, route, secret, split } = portcullis;
 
 /** Puts a list in another order, and an object's keys. `keepOrder` is the first of all orders: as declared. */
 type Shuffle = <Item>(items: readonly Item[]) => Item[];
@@ -41,7 +42,7 @@ interface RouteSpec {
   readonly matches: readonly Match[];
   readonly policies: readonly PolicySpec[];
   readonly middleware: number;
-  readonly to: readonly ["forward" | "split" | "redirect", ...string[]];
+  readonly to: readonly ["forward" | "pool" | "split" | "redirect", ...string[]];
 }
 interface Spec {
   readonly policies: readonly PolicySpec[];
@@ -105,7 +106,9 @@ const routes = fc.array(
     ),
     policies,
     middleware: fc.nat({ max: 2 }),
-    to: fc.tuple(fc.constantFrom("forward", "split", "redirect"), services).map(([kind, names]) => [kind, ...names]),
+    to: fc
+      .tuple(fc.constantFrom("forward", "pool", "split", "redirect"), services)
+      .map(([kind, names]) => [kind, ...names]),
   }),
   { minLength: 1, maxLength: 4 },
 );
@@ -134,6 +137,11 @@ function declare(spec: Spec, shuffle: Shuffle): GatewayDeclaration {
     "us",
     rekeyed({ ingress: binding("US"), services: { host: "{service}.us", path: "/x" } }, shuffle),
   );
+  const listeners = [
+    listener("secure", rekeyed({ port: 443, protocol: "https", host: "*.example.com" }, shuffle)),
+    listener("plain", rekeyed({ port: 80, protocol: "http" }, shuffle)),
+    listener("other", rekeyed({ port: 8080, protocol: "http" }, shuffle)),
+  ];
   const partner = consumer("partner", {
     claims: rekeyed({ client_id: "partner", tier: "gold" }, shuffle),
   });
@@ -159,6 +167,13 @@ function declare(spec: Spec, shuffle: Shuffle): GatewayDeclaration {
   const target = ([kind, ...names]: RouteSpec["to"]): Target => {
     const backends = names.map((name) => eu.service(name).or(us.service(name)));
     if (kind === "forward") return backends[0] as Backend;
+    if (kind === "pool") {
+      const weighted = backends.map((backend, at) => backend.weight(at + 1));
+      const headers = { request: { set: rekeyed({ "x-a": "1", "x-b": "2" }, shuffle) } };
+      return balance(shuffle(weighted), rekeyed({ by: "least-request", affinity: { cookie: "at" } }, shuffle)).with(
+        rekeyed({ headers, mirrors: shuffle([mirror(eu), mirror(us)]) }, shuffle),
+      );
+    }
     if (kind === "redirect")
       return redirect(rekeyed({ status: 307, scheme: "https", port: 8443, path: { full: `/${names[0]}` } }, shuffle));
     const arms = backends.map((backend, at) => [names[at] as string, backend.weight(at + 1)] as const);
@@ -173,6 +188,7 @@ function declare(spec: Spec, shuffle: Shuffle): GatewayDeclaration {
       {
         policies: listed(spec.policies, spec.middleware, [token]),
         store: { url: env("REDIS"), token: secret("TOKEN") },
+        listeners: shuffle(listeners),
         trustedProxies: shuffle(["10.0.0.0/8", "::1"]),
         timeouts: { total: "40s", connect: "1s" },
       },
@@ -185,6 +201,7 @@ function declare(spec: Spec, shuffle: Shuffle): GatewayDeclaration {
           rekeyed(
             {
               hosts: shuffle(one.hosts),
+              listeners: shuffle(listeners.slice(0, 2)),
               policies: listed(one.policies, one.middleware),
               timeouts: { firstByte: "4s" },
             },
@@ -212,7 +229,7 @@ function tableOf(declared: GatewayDeclaration): string {
   const problems = new Problems(() => undefined);
   const { table } = planTable(checkConfiguration(declared, problems), problems);
   expect(problems.list).toEqual([]);
-  return JSON.stringify([table, indexMatches(table.routes)], null, 1);
+  return JSON.stringify([table, indexMatches(table.routes, table.listeners)], null, 1);
 }
 
 it("does not depend on the order of declarations", () => {

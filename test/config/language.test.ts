@@ -7,12 +7,17 @@ import * as portcullis from "../../src/index.ts";
 
 const {
   api,
+  balance,
   binding,
   cluster,
   consumer,
   env,
   gateway,
+  listener,
   middleware,
+  mirror,
+  missing,
+  nearest,
   redirect,
   requestId,
   route,
@@ -33,6 +38,11 @@ describe("where", () => {
     ["consumer", () => consumer("a", { claims: { sub: "a" } })],
     ["split", () => split({ a: eu.weight(1) })],
     ["redirect", () => redirect({ port: 1 })],
+    ["redirect with a weight", () => redirect({ port: 1 }).weight(2)],
+    ["listener", () => listener("a", { port: 80, protocol: "http" })],
+    ["mirror", () => mirror(eu)],
+    ["missing", () => missing("a")],
+    ["missing with a weight", () => missing("a").weight(2)],
     ["without", () => without("jwt")],
     ["env", () => env("A")],
     ["secret", () => secret("A")],
@@ -48,6 +58,7 @@ describe("where", () => {
 
   it("costs nothing in JSON", () => {
     expect(JSON.stringify(env("A"))).toBe('{"kind":"env","name":"A","declaredAt":{}}');
+    expect(JSON.stringify(env("A", ""))).toBe('{"kind":"env","name":"A","otherwise":"","declaredAt":{}}');
   });
 });
 
@@ -65,6 +76,29 @@ describe("a backend", () => {
   it("falls back in the order of `or`", () => {
     expect(endpoints(eu.service("orders").or(us.service("orders")).or(us))).toEqual(["eu/orders", "us/orders", "us"]);
     expect(endpoints(eu.or(us.or(eu.service("a"))))).toEqual(["eu", "us", "eu/a"]);
+  });
+
+  it("shares its level with those that it is balanced with, by their weights", () => {
+    const balanced = balance([eu.service("a", { weight: 3 }), us.or(eu)], { by: "least-request" });
+    expect(endpoints(balanced)).toEqual(["eu/a,us,eu"]);
+    expect(balanced.levels[0]?.endpoints.map(({ weight }) => weight)).toEqual([3, 1, 1]);
+    expect(balanced.levels[0]?.balance).toEqual({ by: "least-request" });
+    expect(endpoints(balance([balanced.weight(2), us]).or(eu))).toEqual(["eu/a,us,eu,us", "eu"]);
+    expect(endpoints(balance([eu]).or(balance([us, eu])))).toEqual(["eu", "us,eu"]);
+  });
+
+  it("is nearest to the client by its levels", () => {
+    expect(nearest(eu.or(us), us)).toMatchObject({ nearest: true });
+    expect(endpoints(nearest(eu.or(us), us))).toEqual(["eu", "us", "us"]);
+    expect(nearest(eu, us).weight(5)).toMatchObject({ nearest: true, share: 5 });
+  });
+
+  it("has filters of its own at all of its endpoints", () => {
+    const rewrite = { host: "a.org" };
+    const filtered = eu.service("a").or(us).with({ rewrite });
+    expect(filtered.levels.flatMap((level) => level.endpoints.map((one) => one.rewrite))).toEqual([rewrite, rewrite]);
+    expect(filtered.or(eu).levels.at(-1)?.endpoints[0]).not.toHaveProperty("rewrite");
+    expect(balance([filtered.weight(2)]).levels[0]?.endpoints[0]).toMatchObject({ rewrite, weight: 2 });
   });
 
   it("has a weight, wherever it is given", () => {

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { constantTimeEqual } from "../../src/edge/constant-time.ts";
-import { redirectLocation, replacePrefix } from "../../src/edge/redirect.ts";
+import { redirectLocation } from "../../src/edge/redirect.ts";
 import { cookieValue, readTarget } from "../../src/edge/request-target.ts";
+import { replacePrefix } from "../../src/edge/rewrite.ts";
 import { gatewayHeaders } from "../../src/table/gateway-headers.ts";
 
 const read = (url: string) => readTarget(url, 200, {});

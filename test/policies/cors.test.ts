@@ -2,8 +2,13 @@ import { describe, expect, it } from "vitest";
 import { type CorsOptions, compile, run } from "../../src/policies/cors.ts";
 import { compileContext, runPolicy } from "./exchange.ts";
 
-const answers = async (options: CorsOptions, headers: Record<string, string>, method = "GET") => {
-  const context = compileContext();
+const answers = async (
+  options: CorsOptions,
+  headers: Record<string, string>,
+  method = "GET",
+  semantics?: "gateway-api",
+) => {
+  const context = { ...compileContext(), ...(semantics && { semantics }) };
   const config = compile(options, context);
   expect(context.problems).toEqual([]);
   const result = await runPolicy(run, config, new Request("https://api.example.com/v1", { method, headers }));
@@ -36,6 +41,98 @@ describe("which origins", () => {
     expect(header("allow-origin")).toBe(allowed ? origin : null);
     expect(response.headers.get("vary")).toBe("Origin");
     expect(passed).toBe(true);
+  });
+});
+
+describe("ports and wildcards", () => {
+  it.each([
+    ["https://a.b:443", "https://a.b", true],
+    ["https://a.b", "https://a.b:443", true],
+    ["http://a.b:80", "http://a.b", true],
+    ["http://a.b:443", "http://a.b", false],
+    ["http://a.b:8080", "http://a.b:8080", true],
+    ["http://a.b:8080", "http://a.b", false],
+    ["http://a.b", "http://a.b:8080", false],
+    ["https://*", "https://a.b", true],
+    ["https://*", "https://localhost", true],
+    ["https://*", "https://a.b:8443", false],
+    ["https://*", "http://a.b", false],
+    ["http://*:8080", "http://a.b:8080", true],
+    ["http://*:8080", "http://a.b", false],
+    ["https://*.b:8443", "https://x.a.b:8443", true],
+    ["https://*.b:8443", "https://x.a.b", false],
+    ["https://*.b", "https://a.b:8443", false],
+    ["https://*.b", "https://a:1.b", false],
+    ["*", "null", true],
+  ])("%s, origin %s: %s", async (allowed, origin, expected) => {
+    const { header } = await answers({ origins: [allowed] }, { origin });
+    expect(header("allow-origin")).toBe(expected ? (allowed === "*" ? "*" : origin) : null);
+  });
+});
+
+// What the Gateway API asks of HTTPCORSFilter, each on a preflight.
+describe("the Gateway API's", () => {
+  const NAMES = ["origin", "methods", "headers", "credentials"].map((name) => `allow-${name}`);
+  const asked = { origin: "https://www.foo.com", ...preflight };
+  const preflightOf = async (options: CorsOptions, headers: Record<string, string> = asked) => {
+    const { header, response, passed } = await answers(options, headers, "OPTIONS", "gateway-api");
+    expect([response.status, passed]).toEqual([204, false]);
+    return [...NAMES, "expose-headers", "max-age"].map(header);
+  };
+  const listed = {
+    origins: ["https://www.foo.com", "https://*.bar.com", "http://www.port.com:8080"],
+    methods: ["GET", "OPTIONS"],
+    headers: ["x-header-1", "x-header-2"],
+    expose: ["x-header-3", "x-header-4"],
+    maxAge: 3600,
+  };
+  const any = { origins: ["*"], methods: ["*"], headers: ["*"], expose: ["*"] };
+
+  it.each([
+    ["https://www.foo.com", true],
+    ["https://www.bar.com", true],
+    ["https://very.long.bar.com", true],
+    ["https://bar.com", false],
+    ["http://www.foo.com", false],
+    ["https://www.foo.com:12345", false],
+    ["http://www.port.com:8080", true],
+    ["http://www.port.com", false],
+    ["https://www.nowhere.com", false],
+  ])("lists, for %s: %s", async (origin, allowed) => {
+    const answer = [origin, "GET, OPTIONS", "x-header-1, x-header-2", null, "x-header-3, x-header-4", "3600"];
+    expect(await preflightOf(listed, { ...asked, origin })).toEqual(allowed ? answer : answer.map(() => null));
+  });
+
+  it("list of origins with credentials", async () => {
+    const [origin, , , credentials] = await preflightOf({ ...listed, credentials: true });
+    expect([origin, credentials]).toEqual(["https://www.foo.com", "true"]);
+  });
+
+  it("wildcards without credentials, which need not be told apart", async () => {
+    expect(await preflightOf(any)).toEqual(["*", "*", "*", null, "*", "5"]);
+    expect(await preflightOf({ ...any, credentials: false })).toEqual(["*", "*", "*", null, "*", "5"]);
+  });
+
+  it("wildcards with credentials, of which none is ever sent", async () => {
+    const options = { ...any, credentials: true };
+    expect(await preflightOf(options)).toEqual(["https://www.foo.com", "PUT", "x-a, x-b", "true", null, "5"]);
+    const { "access-control-request-headers": _, ...fewer } = asked;
+    expect(await preflightOf(options, fewer)).toEqual(["https://www.foo.com", "PUT", null, "true", null, "5"]);
+    const named = await preflightOf({ ...options, expose: ["x-c", "*"] });
+    expect(named[4]).toBe("x-c");
+  });
+
+  it("response to the request itself, which tells only what concerns it", async () => {
+    const { header, passed } = await answers(listed, { origin: "https://www.foo.com" }, "GET", "gateway-api");
+    expect(passed).toBe(true);
+    expect([...NAMES, "expose-headers", "max-age"].map(header)).toEqual([
+      "https://www.foo.com",
+      null,
+      null,
+      null,
+      "x-header-3, x-header-4",
+      null,
+    ]);
   });
 });
 

@@ -37,6 +37,7 @@ const request = ({
   query = {},
   cookies = {},
 }: Asked): MatchRequest => ({
+  scheme: "https",
   host,
   path,
   method,
@@ -162,6 +163,39 @@ describe("methods", () => {
   it("falls through to a less specific path that has the method", () => {
     expect(look(routes, { path: "/o", method: "PUT", headers: { x: "1" } })).toBe("special");
   });
+});
+
+describe("with the Gateway API's semantics", () => {
+  const exactly = (routes: TableRoute[], asked: Asked) => {
+    const found = new Matcher(routes, indexMatches(routes), "gateway-api").match(request(asked));
+    return found.kind === "route" ? routes[found.route]?.id : found.kind;
+  };
+  const routes = [route("get", ["*"], { path: exact("/o"), methods: ["GET"] })];
+
+  it("HEAD is a method like any other, and no path has other methods", () => {
+    expect(exactly(routes, { path: "/o" })).toBe("get");
+    expect(exactly(routes, { path: "/o", method: "HEAD" })).toBe("not-found");
+    expect(exactly(routes, { path: "/o", method: "POST" })).toBe("not-found");
+    expect(look(routes, { path: "/o", method: "HEAD" })).toBe("get");
+    expect(look(routes, { path: "/o", method: "POST" })).toBe("GET,HEAD");
+  });
+
+  it("what nothing else parts goes by the declared order, then by the id", () => {
+    const tied = [
+      { ...route("a", ["*"], { headers: [{ name: "x" }] }), order: 2 },
+      { ...route("b", ["*"], { headers: [{ name: "y" }] }), order: 1 },
+      { ...route("c", ["*"], { headers: [{ name: "y" }, { name: "z" }] }), order: 3 },
+    ];
+    expect(exactly(tied, { headers: { x: "1", y: "1" } })).toBe("b");
+    expect(exactly(tied, { headers: { x: "1", y: "1", z: "1" } })).toBe("c");
+    expect(exactly([route("a", ["*"]), route("b", ["*"])], {})).toBe("a");
+  });
+});
+
+it("hosts with the same routes share one tree", () => {
+  const { paths, hosts } = indexMatches([route("a", ["x.y", "*.y"]), route("b", ["x.y", "*.y", "z"])]);
+  expect(hosts).toEqual([{ "x.y": 0, "*.y": 0, z: 1 }]);
+  expect(paths).toHaveLength(2);
 });
 
 describe("against a reference that tries every match of every route", () => {
