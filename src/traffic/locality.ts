@@ -10,7 +10,7 @@ export interface Location {
 
 export type Degrees = readonly [latitude: number, longitude: number];
 
-/** Cloudflare's location hints, each by a city in the middle of its traffic. */
+/** Cloudflare's location hints, each by a city near its middle. */
 const REGIONS: ReadonlyMap<string | undefined, Degrees> = new Map([
   ["wnam", [37.4, -121.9]], // San Jose
   ["enam", [39.0, -77.5]], // Ashburn
@@ -19,7 +19,7 @@ const REGIONS: ReadonlyMap<string | undefined, Degrees> = new Map([
   ["eeur", [52.2, 21.0]], // Warsaw
   ["apac", [1.4, 103.8]], // Singapore
   ["oc", [-33.9, 151.2]], // Sydney
-  ["afr", [-26.2, 28.0]], // Johannesburg
+  ["afr", [-1.3, 36.8]], // Nairobi
   ["me", [25.3, 55.3]], // Dubai
 ]);
 
