@@ -71,7 +71,7 @@ it("has the edge, the table and the policies in use, and nothing of the build", 
 it("has no policy that the table does not use", async () => {
   const { parts } = await build("test/build/fixtures/one-api.ts");
   const policies = Object.keys(parts).filter((path) => path.startsWith("src/policies/"));
-  expect(policies).toEqual(["src/policies/contract.ts"]);
+  expect(policies).toEqual(["src/policies/contract.ts", "src/policies/held-body.ts"]);
 });
 
 it("has no path of this machine, no variable's value and no secret's", async () => {
