@@ -2,8 +2,8 @@ import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
 /**
- * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, dev/ and the
- * command line, in Node; and test/e2e, which starts workerd, Redis and nginx as processes of their own.
+ * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, import/, dev/ and
+ * the command line, in Node; and test/e2e, which starts workerd, Redis and nginx as processes of their own.
  */
 export default defineConfig({
   test: {
@@ -23,7 +23,7 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
-          include: ["test/{config,build,dev,e2e,cli,conformance}/**/*.test.ts"],
+          include: ["test/{config,build,import,dev,e2e,cli,conformance}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },
