@@ -110,7 +110,7 @@ program
     print(summary(report, (text, verdict) => styleText(colours[verdict], text, { stream: process.stdout })));
     const { apis, listeners, clusters } = totals;
     print(
-      `${green("imported")}  Gateway ${report.gateway} into ${options.out}: ${apis} APIs, ${listeners} listeners, ${clusters} clusters`,
+      `${green("imported")}  Gateway ${report.gateway} into ${options.out}: ${many(apis, "API")}, ${many(listeners, "listener")}, ${many(clusters, "cluster")}`,
     );
     print(`next: npm run gateway -- check --routes ${options.out}`);
   });
@@ -167,6 +167,10 @@ function fail(error: unknown): void {
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
+}
+
+function many(count: number, name: string): string {
+  return `${count} ${name}${count === 1 ? "" : "s"}`;
 }
 
 function green(text: string): string {

@@ -83,13 +83,20 @@ export class Clusters {
   }
 }
 
+const byName = (a: ServicePort, b: ServicePort): number => {
+  const [left, right] = [a, b].map(({ namespace, service, port }) =>
+    [namespace, service, String(port).padStart(5)].join(" "),
+  );
+  return (left as string) < (right as string) ? -1 : 1;
+};
+
 const reachOf = ({ ingress }: Cluster): string => Object.values(ingress)[0] as string;
 
 function clusterStatements(cluster: Cluster, names: Names, variables: Names, identifiers: Identifiers): Statement[] {
   const { ingress } = cluster;
-  const backends = [...cluster.backends.values()].sort((a, b) => (nameOf(a.service) < nameOf(b.service) ? -1 : 1));
+  const backends = [...cluster.backends.values()].sort((a, b) => byName(a.service, b.service));
   const whole = cluster.backends.get("");
-  const name = names.take(nameFrom(clusterName(cluster, whole)));
+  const name = names.take(...clusterNames(cluster, whole).map(nameFrom));
   const self = whole?.constant ?? constant(`./${CLUSTERS_FILE}`);
   self.identifier = identifiers.take(name, "Cluster");
   const behind = backends.filter((backend) => backend !== whole);
@@ -116,15 +123,18 @@ function clusterStatements(cluster: Cluster, names: Names, variables: Names, ide
   return [{ ...(comment && { comment }), exports: self, value }, ...services];
 }
 
-/** What the operator calls it; else the one Service that it is there for, the binding, or the URL's host. */
-function clusterName({ ingress, backends }: Cluster, whole: Backend | undefined): string {
+/** What the operator calls it; else the one Service that it is there for, the binding, or the URL's host. The first that is free counts. */
+function clusterNames({ ingress, backends }: Cluster, whole: Backend | undefined): string[] {
   const given = [...backends.values()].find(({ address }) => address.cluster)?.address.cluster;
-  if (given) return given;
-  if (whole && backends.size === 1 && whole.ports.length === 1) return whole.service.service;
-  if ("variable" in ingress) return "kubernetes";
+  if (given) return [given];
+  if (whole && backends.size === 1 && whole.ports.length === 1) {
+    const { namespace, service, port } = whole.service;
+    return [service, `${service}-${port}`, `${namespace}-${service}`, `${namespace}-${service}-${port}`];
+  }
+  if ("variable" in ingress) return ["kubernetes"];
   return "binding" in ingress
-    ? ingress.binding.toLowerCase().replaceAll("_", "-")
-    : (URL.parse(ingress.url)?.host ?? "ingress").replaceAll(/[.:[\]]+/g, "-");
+    ? [ingress.binding.toLowerCase().replaceAll("_", "-")]
+    : [(URL.parse(ingress.url)?.host ?? "ingress").replaceAll(/[.:[\]]+/g, "-")];
 }
 
 /** An address that the operator may still change: the module runs without the variable, and heeds it. */

@@ -41,12 +41,15 @@ export class Field {
   at(name: string): Field | undefined {
     const field = this.members().get(name);
     if (field?.content !== null) return field;
-    field.verdict ??= { kind: "carried" };
+    field.carry();
     return undefined;
   }
 
   members(): ReadonlyMap<string, Field> {
-    if (this.content instanceof Map) return this.content;
+    if (this.content instanceof Map) {
+      if (this.content.size === 0) this.carry();
+      return this.content;
+    }
     this.#mistyped("a map");
     return new Map();
   }
@@ -59,7 +62,7 @@ export class Field {
       list.#mistyped("a list");
       return [];
     }
-    if (list.content.length === 0) list.verdict ??= { kind: "carried" };
+    if (list.content.length === 0) list.carry();
     return list.content;
   }
 
@@ -105,6 +108,12 @@ export class Field {
     this.verdict ??= { kind: "carried" };
   }
 
+  /** As if everything below had been read. */
+  carryAll(): void {
+    this.carry();
+    for (const field of membersOf(this)) field.carryAll();
+  }
+
   /** Carried, but what comes out of it is not quite the same. */
   differ(note: string): void {
     this.verdict = { kind: "differs", note };
@@ -136,6 +145,10 @@ export class Field {
     this.problem(`must be ${expected}`, "write it as the API's reference says");
   }
 }
+
+/** Of a map or a list; none of another value. */
+export const membersOf = ({ content }: Field): readonly Field[] =>
+  typeof content === "object" && content !== null ? [...content.values()] : [];
 
 /** Kubernetes' own objects nest far less; an alias may lead back to what holds it, and endlessly from there. */
 const DEEPEST = 64;

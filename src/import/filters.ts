@@ -53,8 +53,10 @@ export function filtersOf(owner: Field, place: "rule" | "backendRef", around: Su
     const type = field.required("type")?.text();
     if (type === undefined) continue;
     if (!supported.includes(type)) {
-      field.refuse(`a ${place} has no filter ${type} here: its requests answer 500`);
-      found.unsupported ??= `filter ${type} cannot be carried`;
+      const extension = field.at("extensionRef");
+      const which = extension && ` (${[extension.at("kind")?.text(), extension.at("name")?.text()].join(" ")})`;
+      found.unsupported ??= `filter ${type}${which ?? ""} cannot be carried`;
+      field.refuse(`cannot be carried on a ${place}: requests answer 500`);
       continue;
     }
     if (seen.has(type) && type !== "RequestMirror") {
@@ -66,7 +68,6 @@ export function filtersOf(owner: Field, place: "rule" | "backendRef", around: Su
       `${type[0]?.toLowerCase()}${type.slice(1)}`.replace(/^uRL/, "url").replace(/^cORS/, "cors"),
     );
     if (!options) continue;
-    options.carry();
     if (type === "RequestHeaderModifier") headers.request = headerChanges(options, "request");
     else if (type === "ResponseHeaderModifier") headers.response = headerChanges(options, "response");
     else if (type === "RequestMirror") mirrors.push(...mirrorOf(options, around));

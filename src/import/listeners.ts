@@ -148,9 +148,9 @@ function candidateOf(field: Field, owner: Resource, gateway: Resource, namespace
   const hostname = host?.text() ? hostnameOf(host) : undefined;
   const tls = field.at("tls");
   const mode = tls?.at("mode")?.text() || "Terminate";
-  tls
-    ?.at("certificateRefs")
-    ?.differ("certificates are the platform's: those of the Cloudflare zone, not of these Secrets");
+  const certificates = tls?.at("certificateRefs");
+  certificates?.carryAll();
+  certificates?.differ("certificates are the platform's: those of the Cloudflare zone, not of these Secrets");
   tls?.at("options")?.refuse("how TLS is spoken is set for the Cloudflare zone");
   const allowed = field.at("allowedRoutes");
   const allows = namespaces.rule(allowed?.at("namespaces"), "Same", owner.namespace);

@@ -2,7 +2,7 @@
 import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
-import { type Document, isMap, isSeq, LineCounter, type Node, parseAllDocuments } from "yaml";
+import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from "yaml";
 import { type Problems, shown } from "../build/problem.ts";
 import { type Field, fieldOf, type Origin } from "./field.ts";
 
@@ -60,7 +60,9 @@ export function documentsIn(text: string, file: string, problems: Problems, subj
     problems.addAt(file, lines.linePos(pos[0]).line, subject, `is no YAML: ${what}`, "correct the line");
   }
   if (errors.length > 0) return [];
-  return [...documents].filter(({ contents }) => contents !== null).map((document) => ({ document, lines }));
+  return [...documents]
+    .filter(({ contents }) => contents !== null && !(isScalar(contents) && contents.value === null))
+    .map((document) => ({ document, lines }));
 }
 
 /** `kubectl get ... -o yaml` of several objects gives them in one list. */

@@ -56,7 +56,7 @@ export function moduleFiles(
     ),
   };
   const subject = `Gateway ${gateway.namespace}/${gateway.name}`;
-  files.set("index.ts", printModule([index], [`${subject}, as its manifests have it. REPORT.md says what differs.`]));
+  files.set("index.ts", printModule([index], [`${subject}, imported. REPORT.md says what differs.`]));
   return files;
 }
 

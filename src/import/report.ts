@@ -1,6 +1,6 @@
 /** What became of each field of each resource, with its place. */
 import { shown } from "../build/problem.ts";
-import type { Field, Verdict } from "./field.ts";
+import { type Field, membersOf, type Verdict } from "./field.ts";
 import type { Resource } from "./manifests.ts";
 
 export interface Entry {
@@ -33,17 +33,17 @@ export function entriesOf({ subject, root }: Resource, unread = UNKNOWN): Entry[
   const add = ({ path, line, origin }: Field, { kind, ...rest }: Verdict): void => {
     entries.push({ resource: subject, field: path, verdict: kind, ...rest, file: origin.file, line });
   };
-  const walk = (field: Field, around: Verdict | undefined): void => {
+  const walk = (field: Field): void => {
     const { verdict } = field;
     const below = membersOf(field);
-    if (below.length === 0) add(field, verdict ?? around ?? unread);
+    if (below.length === 0) add(field, verdict ?? unread);
     // Of what is not carried as a whole only those parts are told that have a reason of their own.
     else if (verdict && verdict.kind !== "carried") add(field, verdict);
     if (verdict?.kind === "refused" || verdict?.kind === "ignored") {
       for (const refusal of refusalsIn(field)) if (refusal !== field) add(refusal, refusal.verdict);
-    } else for (const member of below) walk(member, verdict ? { kind: "carried" } : around);
+    } else below.forEach(walk);
   };
-  walk(root, undefined);
+  walk(root);
   return entries;
 }
 
@@ -54,9 +54,6 @@ export const refusalsIn = (field: Field): Refused[] => [
   ...(field.verdict?.kind === "refused" ? [field as Refused] : []),
   ...membersOf(field).flatMap(refusalsIn),
 ];
-
-const membersOf = ({ content }: Field): readonly Field[] =>
-  typeof content === "object" && content !== null ? [...content.values()] : [];
 
 export const count = ({ entries }: Report, verdict: Verdict["kind"]): number =>
   entries.filter((entry) => entry.verdict === verdict).length;
@@ -72,37 +69,55 @@ const KINDS = ["refused", "differs", "carried", "ignored"] as const;
 
 /** REPORT.md. */
 export function markdown(report: Report): string {
-  const sections = KINDS.map((kind) => {
-    const entries = report.entries.filter(({ verdict }) => verdict === kind);
-    if (entries.length === 0) return "";
-    const rows = entries.map(
-      (entry) => `| ${[entry.resource, code(nameOf(entry)), entry.note ?? "", place(entry)].map(cell).join(" | ")} |`,
-    );
-    return `\n## ${TITLES[kind]}\n\n| resource | field | | where |\n|---|---|---|---|\n${rows.join("\n")}\n`;
-  });
   const totals = KINDS.map((kind) => `| ${TITLES[kind].toLowerCase()} | ${count(report, kind)} |`);
-  const notes = report.notes.length === 0 ? "" : `\n${report.notes.map((note) => `- ${note}\n`).join("")}`;
-  return `# Gateway ${report.gateway}, imported
-
-What became of each field of the manifests. A field that is refused is not in the routes.
-
-| | fields |
-|---|---|
-${totals.join("\n")}
-${notes}${sections.join("")}`;
+  const notes = report.notes.map((note) => `- ${note}`).join("\n");
+  const told = KINDS.slice(0, 2).flatMap((kind) => {
+    const entries = report.entries.filter(({ verdict }) => verdict === kind);
+    if (entries.length === 0) return [];
+    const rows = entries.map((entry) => row(entry.resource, code(nameOf(entry)), entry.note, place(entry)));
+    return `## ${TITLES[kind]}\n\n| resource | field | | where |\n|---|---|---|---|\n${rows.join("\n")}`;
+  });
+  const resources = Map.groupBy(report.entries, ({ resource, file }) => `${resource}, ${shown(file)}`);
+  const every = [...resources].map(([title, entries]) => {
+    const rows = entries.map((entry) =>
+      row(
+        entry.line,
+        code(nameOf(entry)),
+        [TITLES[entry.verdict].toLowerCase(), entry.note].filter(Boolean).join(": "),
+      ),
+    );
+    return `### ${title}\n\n| line | field | |\n|---|---|---|\n${rows.join("\n")}`;
+  });
+  return `${[
+    `# Gateway ${report.gateway}, imported`,
+    "What became of each field of the manifests. What is refused is not in the routes.",
+    `| | fields |\n|---|---|\n${totals.join("\n")}`,
+    ...(notes ? [notes] : []),
+    ...told,
+    "## Every field",
+    ...every,
+  ].join("\n\n")}\n`;
 }
+
+const row = (...cells: readonly (string | number | undefined)[]): string =>
+  `| ${cells
+    .map((cell) =>
+      String(cell ?? "")
+        .replaceAll("|", "\\|")
+        .replaceAll(/[\s\p{Cc}]+/gu, " "),
+    )
+    .join(" | ")} |`;
 
 const nameOf = ({ field }: Entry): string => field || "all of it";
 const place = ({ file, line }: Entry): string => `${shown(file)}:${line}`;
 const code = (text: string): string => `\`${text.replaceAll("`", "'")}\``;
-const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll(/[\s\p{Cc}]+/gu, " ");
 
 /** For a terminal: what is refused, each with its place, and the totals. `paint` colours by verdict. */
 export function summary(report: Report, paint: (text: string, verdict: Verdict["kind"]) => string): string {
   const refused = report.entries.filter(({ verdict }) => verdict === "refused");
   const lines = refused.slice(0, MOST).map((entry) => {
-    const what = `${place(entry)}  ${entry.resource} ${nameOf(entry)}: ${entry.note}`.replaceAll(/[\s\p{Cc}]+/gu, " ");
-    return `${paint("refused", "refused")}  ${what}`;
+    const what = `${entry.resource} ${nameOf(entry)}: ${entry.note}`.replaceAll(/[\s\p{Cc}]+/gu, " ");
+    return `${paint("refused", "refused")}  ${place(entry)}  ${what}`;
   });
   if (refused.length > MOST) lines.push(`${refused.length - MOST} more are in REPORT.md`);
   const totals = KINDS.map((kind) => paint(`${count(report, kind)} ${TITLES[kind].toLowerCase()}`, kind));

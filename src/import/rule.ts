@@ -63,9 +63,12 @@ function routeOf(rule: Field, names: Names, around: RouteSurroundings): Commente
     to,
     ...timing(rule, forwards),
   };
-  const lines = [rule.path.replace("spec.", ""), ...refusalsIn(rule).map(comment)];
+  const lines = [rule.path.replace("spec.", ""), ...refusalsIn(rule).filter(isUntold).map(comment)];
   return [{ kind: "commented", lines, code: routeCode(name, matches, options) }];
 }
+
+/** What `missing(...)` says needs no comment. */
+const isUntold = ({ path }: Field): boolean => !/\.backendRefs\[\d+\]/.test(path);
 
 const comment = ({ path, verdict }: { path: string; verdict: { note: string } }): string => {
   const line = `${path.replace("spec.", "")}: ${verdict.note}`.replaceAll(/[\s\p{C}]+/gu, " ");
@@ -143,7 +146,8 @@ function stickyCookie(field: Field, name: string): Properties | undefined {
     return undefined;
   }
   const cookie = field.at("cookie");
-  const given = cookie?.at("name")?.text() ?? nameFrom(name);
+  // Until version 1.4 the name stood outside.
+  const given = cookie?.at("name")?.text() ?? field.at("sessionName")?.text() ?? nameFrom(name);
   const path = cookie?.at("path");
   if (path && path.text() !== "/") path.refuse("the cookie is for every path");
   cookie?.at("lifetimeType")?.choice("Permanent", "Session");
