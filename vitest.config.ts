@@ -2,9 +2,7 @@ import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
 /**
- * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, dev/ and the
- * command line, in Node; traffic/ and its simulation, which are the same everywhere and fastest there; and test/e2e, which starts
- * workerd, Redis and nginx as processes of their own.
+          include: ["test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance}/**/*.test.ts"],
  */
 export default defineConfig({
   test: {
@@ -24,7 +22,7 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
-          include: ["test/{traffic,simulation,config,build,dev,e2e,cli,conformance}/**/*.test.ts"],
+          include: ["test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },

@@ -82,6 +82,40 @@ program
   });
 
 program
+  .command("import")
+  .description("write a routes module from Gateway API manifests, and a report on what became of each of their fields")
+  .argument("<manifests...>", "YAML or JSON: files, folders, or - for standard input")
+  .option("--gateway <ns/name>", "the Gateway to import; needed where the manifests have several", gatewayName)
+  .option(
+    "--endpoints <file>",
+    "how Services are reached: docs/from-gateway-api.md (default: by path, at CLUSTER_INGRESS)",
+  )
+  .requiredOption("--out <dir>", "the folder to write into")
+  .option("--force", "write into a folder that has files already")
+  .option("--strict", "end with 1 when anything was refused; what can be carried is written all the same")
+  .option(...jsonOption)
+  .action(async (manifests: string[], options) => {
+    const [{ importManifests }, { count, summary }] = await Promise.all([
+      import("./import/import.ts"),
+      import("./import/report.ts"),
+    ]);
+    const { report, files, totals } = await importManifests(manifests, options);
+    const refused = count(report, "refused");
+    if (options.strict && refused > 0) process.exitCode = 1;
+    if (options.json) {
+      print(JSON.stringify({ ok: process.exitCode !== 1, ...totals, files: [...files.keys()], ...report }));
+      return;
+    }
+    const colours = { refused: "red", differs: "yellow", carried: "green", ignored: "dim" } as const;
+    print(summary(report, (text, verdict) => styleText(colours[verdict], text, { stream: process.stdout })));
+    const { apis, listeners, clusters } = totals;
+    print(
+      `${green("imported")}  Gateway ${report.gateway} into ${options.out}: ${many(apis, "API")}, ${many(listeners, "listener")}, ${many(clusters, "cluster")}`,
+    );
+    print(`next: npm run gateway -- check --routes ${options.out}`);
+  });
+
+program
   .command("token")
   .description("print a token that the demo accepts")
   .requiredOption("--sub <subject>", "who the token is about", subject)
@@ -135,6 +169,10 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+function many(count: number, name: string): string {
+  return `${count} ${name}${count === 1 ? "" : "s"}`;
+}
+
 function green(text: string): string {
   return styleText("green", text, { stream: process.stdout });
 }
@@ -156,6 +194,11 @@ function claims(text: string, others: readonly string[] = []): readonly string[]
 
 function subject(text: string): string {
   if (text === "") throw new InvalidArgumentError("A token is about somebody.");
+  return text;
+}
+
+function gatewayName(text: string): string {
+  if (!/^[^/]+\/[^/]+$/.test(text)) throw new InvalidArgumentError("A Gateway is written as namespace/name.");
   return text;
 }
 

@@ -1,0 +1,222 @@
+/**
+ * From Gateway API manifests to a routes/ module: read, attach, map, write. What the manifests mean is decided here once, as a
+ * controller in the cluster would decide it; the module says the result in the language of routes/.
+ */
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ConfigurationRefused, Problems, shown } from "../build/problem.ts";
+import { attach } from "./attachment.ts";
+import { Clusters } from "./clusters.ts";
+import { type Endpoints, readEndpoints, WITHOUT_ENDPOINTS } from "./endpoints.ts";
+import type { Field } from "./field.ts";
+import { chooseGateway, isGateway, isListenerSet, isRoute } from "./listeners.ts";
+import { GATEWAY_API, parseManifest, type Resource, readSources, type Source } from "./manifests.ts";
+import { moduleFiles } from "./module.ts";
+import { nameOf, References } from "./references.ts";
+import { CLUSTERS_OWN, entriesOf, markdown, type Report } from "./report.ts";
+
+export interface ImportOptions {
+  /** "namespace/name"; needed where the manifests have several. */
+  readonly gateway?: string;
+  /** endpoints.yaml (endpoints.ts). */
+  readonly endpoints?: string;
+  readonly out: string;
+  /** Write into a folder that has files already. */
+  readonly force?: boolean;
+}
+
+export interface Imported {
+  readonly report: Report;
+  /** Text by file, REPORT.md included. */
+  readonly files: ReadonlyMap<string, string>;
+  readonly totals: { readonly listeners: number; readonly apis: number; readonly clusters: number };
+}
+
+/** Reads `paths` and writes the module. Throws ConfigurationRefused with all problems, and then has written nothing. */
+export async function importManifests(paths: readonly string[], options: ImportOptions): Promise<Imported> {
+  const problems = new Problems(() => undefined);
+  const sources = await readSources(paths, problems);
+  const endpoints = options.endpoints === undefined ? undefined : await readText(options.endpoints, problems);
+  await checkFolder(options, problems);
+  const { gateway } = options;
+  const imported = convert(sources, { ...(gateway && { gateway }), ...(endpoints && { endpoints }) }, problems);
+  await mkdir(options.out, { recursive: true });
+  for (const [file, text] of imported.files) await writeFile(join(options.out, file), text);
+  return imported;
+}
+
+async function readText(file: string, problems: Problems): Promise<Source | undefined> {
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text !== undefined) return { file: shown(file), text };
+  problems.add(undefined, file, "cannot be read", "give the file with --endpoints FILE");
+  return undefined;
+}
+
+async function checkFolder({ out, force }: ImportOptions, problems: Problems): Promise<void> {
+  const files = await readdir(out).catch((error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? [] : undefined));
+  if (files === undefined) problems.add(undefined, out, "is no folder", "give another one with --out DIR");
+  else if (files.length > 0 && !force)
+    problems.add(
+      undefined,
+      out,
+      "has files already",
+      "give another folder with --out DIR, or --force to write over them",
+    );
+}
+
+/** The same without files: from texts to texts. Throws ConfigurationRefused. */
+export function convert(
+  sources: readonly Source[],
+  { gateway: wanted, endpoints: given }: { readonly gateway?: string; readonly endpoints?: Source },
+  problems = new Problems(() => undefined),
+): Imported {
+  const resources = distinct(sources.flatMap(({ file, text }) => parseManifest(text, file, problems)));
+  const endpoints = given ? readEndpoints(given, problems) : WITHOUT_ENDPOINTS;
+  const gateway = problems.count === 0 ? chooseGateway(resources, wanted, problems) : undefined;
+  if (!gateway) throw new ConfigurationRefused(problems.list);
+
+  for (const resource of resources) settle(resource, gateway);
+  const attachment = attach(gateway, resources);
+  const references = new References(resources);
+  const clusters = new Clusters(endpoints);
+  const files = new Map(moduleFiles(attachment, references, clusters));
+  for (const service of clusters.unmapped) {
+    const fix = `add a line such as "${nameOf(service)}": { url: "https://..." } to it, or a \`default\``;
+    problems.add(undefined, given?.file ?? "endpoints", `do not say how to reach ${nameOf(service)}`, fix);
+  }
+  if (problems.count > 0) throw new ConfigurationRefused(problems.list);
+
+  const report: Report = {
+    gateway: `${gateway.namespace}/${gateway.name}`,
+    entries: resources.flatMap((resource) => entriesOf(resource, isClusters(resource) ? CLUSTERS_OWN : undefined)),
+    notes: notesOf({ references, clusters, endpoints, given: given !== undefined, routes: attachment.routes.length }),
+  };
+  files.set("REPORT.md", markdown(report));
+  const apis = [...files.keys()].filter(
+    (file) => !["index.ts", "clusters.ts", "listeners.ts", "REPORT.md"].includes(file),
+  );
+  const totals = { listeners: attachment.listeners.length, apis: apis.length, clusters: clusters.count };
+  return { report, files, totals };
+}
+
+/** Each object once. `kubectl get` gives one object in several versions, when it is asked for several. */
+function distinct(resources: readonly Resource[]): Resource[] {
+  const known = new Map<string, Resource>();
+  return resources.filter((resource) => {
+    const { group, kind, namespace, name, root } = resource;
+    if (name === "") return true;
+    const key = [group, kind, namespace, name].join(" ");
+    const other = known.get(key);
+    known.set(key, other ?? resource);
+    if (!other) return true;
+    const uid = uidOf(resource);
+    if (uid !== undefined && uid === uidOf(other)) return false;
+    const where = `${other.root.origin.file}:${other.root.line}`;
+    root.problem(`is there already, at ${where}`, "keep one of them");
+    return false;
+  });
+}
+
+const uidOf = ({ root }: Resource): unknown => root.at("metadata")?.at("uid")?.content;
+
+/** What says nothing to a gateway, and what can never be carried. The rest is left to whoever reads it. */
+function settle(resource: Resource, chosen: Resource): void {
+  const { kind, root } = resource;
+  const isOther = isGateway(resource) && resource !== chosen;
+  const isRead = isGateway(resource) || isRoute(resource) || isListenerSet(resource) || isGrant(resource);
+  if (isOther) root.ignore("is another Gateway");
+  else if (!isRead && !isClusters(resource)) settleOther(resource);
+  if (isOther || root.verdict) return;
+  root.at("apiVersion")?.carry();
+  root.at("status")?.ignore("what a controller has found");
+  const metadata = root.at("metadata");
+  if (!metadata?.at("name")) root.problem("has no `metadata.name`", "name it");
+  for (const [name, field] of metadata?.members() ?? []) {
+    if (name === "annotations") settleAnnotations(field);
+    else if (BOOKKEEPING.has(name) || (name === "labels" && kind !== "Namespace")) field.verdict = CLUSTERS_OWN;
+  }
+  if (resource === chosen) settleGateway(root);
+}
+
+const isGrant = ({ group, kind }: Resource): boolean => group === GATEWAY_API && kind === "ReferenceGrant";
+
+/** Objects of the cluster that others refer to. What nobody reads of them says nothing to a gateway. */
+const isClusters = ({ group, kind }: Resource): boolean => group === "" && (kind === "Service" || kind === "Namespace");
+
+// ObjectMeta of apimachinery.
+const BOOKKEEPING = new Set([
+  "creationTimestamp",
+  "deletionGracePeriodSeconds",
+  "deletionTimestamp",
+  "finalizers",
+  "generateName",
+  "generation",
+  "managedFields",
+  "ownerReferences",
+  "resourceVersion",
+  "selfLink",
+  "uid",
+]);
+
+/** Of tools that keep account of what they have applied. */
+const TOOLS =
+  /^(?:kubectl\.kubernetes\.io|meta\.helm\.sh|helm\.sh|argocd\.argoproj\.io|config\.kubernetes\.io|kustomize\.toolkit\.fluxcd\.io)\//;
+
+function settleAnnotations(annotations: Field): void {
+  for (const [name, field] of annotations.members()) {
+    if (TOOLS.test(name)) field.verdict = CLUSTERS_OWN;
+    else field.refuse("an annotation tells another program what to do");
+  }
+  annotations.carry();
+}
+
+function settleGateway(root: Field): void {
+  const spec = root.required("spec");
+  spec?.at("gatewayClassName")?.ignore("this gateway serves it, whatever the class");
+  spec?.at("addresses")?.refuse("the platform gives the addresses: bind the Worker to a route of the zone");
+  spec?.at("infrastructure")?.refuse("nothing is made in the cluster");
+  spec?.at("tls")?.at("backend")?.refuse("give the cluster its client certificate: certificate: binding(...)");
+  spec?.at("tls")?.at("frontend")?.refuse("certificates of clients are for the Cloudflare zone to check");
+}
+
+/** Kinds that are not read. Routes of other protocols and policies would have an effect, so they are not passed over. */
+function settleOther({ group, kind, root }: Resource): void {
+  const spec = root.content instanceof Map ? root.content.get("spec") : undefined;
+  const members = spec?.content instanceof Map ? spec.content : new Map<string, Field>();
+  if (group === GATEWAY_API && /Route$/.test(kind)) root.refuse("a Worker gets HTTP requests alone");
+  else if (members.has("targetRef") || members.has("targetRefs"))
+    root.refuse("a policy that is attached to others: say it with the policies of routes/");
+  else root.ignore("a kind that is not read");
+}
+
+interface Told {
+  readonly references: References;
+  readonly clusters: Clusters;
+  readonly endpoints: Endpoints;
+  readonly given: boolean;
+  readonly routes: number;
+}
+
+function notesOf({ references, clusters, endpoints, given, routes }: Told): string[] {
+  const notes: string[] = [];
+  if (routes === 0) notes.push("No route is attached to the Gateway: every request answers 404.");
+  if (!references.knowsServices && routes > 0)
+    notes.push("The manifests have no Services, so that those of the routes exist is taken for granted.");
+  if (!given && clusters.count > 0)
+    notes.push(
+      "CLUSTER_INGRESS is to hold the URL of an ingress that finds Services by /namespace/service in front of the path. " +
+        "To reach them otherwise, say how in a file for --endpoints (docs/from-gateway-api.md).",
+    );
+  if (clusters.hasUrl)
+    notes.push(
+      "Clusters at a URL see that URL's host, or the Service's `host`, as Host, and the client's in X-Forwarded-Host: " +
+        "`fetch` sends no other. A binding keeps the client's.",
+    );
+  for (const services of clusters.alike) {
+    const names = [...new Set(services.map(nameOf))].sort().join(", ");
+    notes.push(`Nothing tells these apart where they are reached, give them a host or a path: ${names}.`);
+  }
+  for (const { origin, line, path } of endpoints.unused())
+    if (path !== "default") notes.push(`${origin.file}:${line}  ${path}: no route goes there.`);
+  return notes;
+}
