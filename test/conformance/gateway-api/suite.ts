@@ -177,7 +177,8 @@ function asFault(error: unknown): { stage: CaseResult["stage"]; fault: string } 
   throw error;
 }
 
-function subjectOn(gateway: Gateway, origins: readonly EchoOrigin[]): Subject {
+/** A running gateway, with all origins that may be behind it. */
+export function subjectOn(gateway: Gateway, origins: readonly EchoOrigin[]): Subject {
   return {
     send: (request) => exchange(gateway.port, request),
     converse: (request, messages) => converse(gateway.port, request, messages),
