@@ -95,7 +95,7 @@ describe("/retry/", () => {
 
   it("resets the connection where there is no status", async () => {
     const target = "/retry/a?uuid=3&succeedAfter=1";
-    await expect(ask(target)).rejects.toMatchObject({ code: "ECONNRESET" });
+    await expect(raw(`GET ${target} HTTP/1.1\r\nHost: a\r\n\r\n`)).rejects.toThrow("read ECONNRESET");
     expect(echoOf(await ask(target))?.path).toBe(target);
   });
 

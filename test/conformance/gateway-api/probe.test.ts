@@ -259,8 +259,10 @@ describe("WebSocket", () => {
   it("gets every message back, as text or bytes", async () => {
     const gateway = new FakeGateway(() => "web");
     expect((await probe(caseOf("websocket", { steps }), gateway)).fault).toBeUndefined();
-    gateway.converse = async () => ["hello", "text"];
-    expect((await probe(caseOf("websocket", { steps }), gateway)).fault).toBe('message 2 came back as "text"');
+    gateway.converse = async (_, [text, bytes]) => [Buffer.from(text as string), bytes as Buffer];
+    expect((await probe(caseOf("websocket", { steps }), gateway)).fault).toBe('message 1 came back as bytes "hello"');
+    gateway.converse = async () => ["hello", Buffer.from([1, 2])];
+    expect((await probe(caseOf("websocket", { steps }), gateway)).fault).toMatch(/^message 2 came back as bytes/);
   });
 });
 

@@ -103,11 +103,12 @@ async function converse(tested: Case, subject: Subject): Promise<Fault> {
     { ...sent, headers: { ...sent.headers, ...(origin && { Origin: origin }) } },
     messages,
   );
-  const wrong = messages.findIndex(
-    (message, i) => typeof message !== typeof came[i] || String(message) !== String(came[i]),
-  );
-  return wrong === -1 ? undefined : `message ${wrong + 1} came back as ${JSON.stringify(String(came[wrong]))}`;
+  const wrong = messages.findIndex((message, i) => said(message) !== said(came[i]));
+  return wrong === -1 ? undefined : `message ${wrong + 1} came back as ${said(came[wrong])}`;
 }
+
+const said = (message: string | Buffer | undefined): string =>
+  `${typeof message === "string" ? "text" : "bytes"} ${JSON.stringify(String(message))}`;
 
 async function mirror(tested: Case, subject: Subject): Promise<Fault> {
   const marked = withRequestId(tested);
