@@ -3,7 +3,7 @@
  * Service is an `external` service there: a fixed address, to which the URL's host goes as Host, like a VPC service on Cloudflare.
  */
 import { execFile } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,6 +45,8 @@ export async function build(
   const endpoints = join(folder, "endpoints.yaml");
   const routes = join(folder, "routes");
   await writeFile(endpoints, endpointsOf(services));
+  // Of a run before, where the folder is kept: import writes over nothing.
+  await rm(routes, { recursive: true, force: true });
   const report = await command("import", [
     ...manifests,
     "--gateway",
