@@ -11,7 +11,9 @@ for (const [i, test] of testsOf({}).entries()) {
   describe(test.name, () => {
     for (const [j, { name }] of test.cases.entries()) {
       it(name, () => {
-        expect(results[i]?.cases[j]?.fault).toBeUndefined();
+        const result = results[i]?.cases[j];
+        expect(result?.case.name).toBe(name);
+        expect(result?.fault).toBeUndefined();
       });
     }
   });

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { Progress } from "../../../bench/progress.ts";
-import { allPassed, jsonReport, plainReport } from "./report.ts";
+import { allPassed, jsonReport, markdownReport, plainReport } from "./report.ts";
 import { runSuite } from "./suite.ts";
 
 const options = new Command("npm run conformance --")
@@ -14,10 +14,11 @@ const options = new Command("npm run conformance --")
   .option("--manifests <dir>", "the manifests that they name (default: those in the repository)")
   .option("--keep <dir>", "leave there what was imported and built, and the gateways' logs")
   .option("--json", "print JSON")
+  .option("--markdown", "print a table for docs/conformance.md")
   .showHelpAfterError("(--help shows what is possible)")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   .parse()
-  .opts<{ only?: string[]; cases?: string; manifests?: string; keep?: string; json?: true }>();
+  .opts<{ only?: string[]; cases?: string; manifests?: string; keep?: string; json?: true; markdown?: true }>();
 
 let progress = new Progress(0);
 try {
@@ -30,7 +31,12 @@ try {
     onStep: (what) => progress.step(what),
   });
   progress.end();
-  process.stdout.write(`${options.json ? JSON.stringify(jsonReport(results), null, 2) : plainReport(results)}\n`);
+  const text = options.json
+    ? JSON.stringify(jsonReport(results), null, 2)
+    : options.markdown
+      ? markdownReport(results)
+      : plainReport(results);
+  process.stdout.write(`${text}\n`);
   process.exitCode = allPassed(results) ? 0 : 1;
 } catch (error) {
   progress.end();

@@ -87,6 +87,25 @@ export function plainReport(results: readonly TestResult[]): string {
   ].join("\n");
 }
 
+/** For docs/conformance.md: a row per test, and the sum. */
+export function markdownReport(results: readonly TestResult[]): string {
+  const rows = results.map(({ test, cases }) => {
+    const { passed, total } = scoreOf(test.name, cases);
+    const needs = test.features.filter((feature) => feature !== "Gateway").join(", ");
+    return `| ${test.name} | ${test.conformance} | ${needs} | ${passed} of ${total} |`;
+  });
+  const { passed, total } = scoreOf(
+    "",
+    results.flatMap(({ cases }) => cases),
+  );
+  return [
+    "| test | conformance | features | cases |",
+    "|---|---|---|---|",
+    ...rows,
+    `| **${results.length} tests** | | | **${passed} of ${total}** |`,
+  ].join("\n");
+}
+
 /** A deployment that does not come up fails all of its cases, which is told once. */
 function failures({ test, cases }: TestResult): string[] {
   const failed = cases.filter((result) => !hasPassed(result));

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { readTests } from "./cases.ts";
-import { allPassed, featureScores, jsonReport, plainReport } from "./report.ts";
+import { allPassed, featureScores, jsonReport, markdownReport, plainReport } from "./report.ts";
 import { type CaseResult, runSuite, type TestResult } from "./suite.ts";
 
 const MAIN = join(import.meta.dirname, "main.ts");
@@ -125,10 +125,15 @@ describe("a report", () => {
     expect([allPassed(results), allPassed(results.slice(0, 1))]).toEqual([false, true]);
   });
 
-  it("is text or JSON", () => {
+  it("is text, JSON or Markdown", () => {
     const text = plainReport(results);
     expect(text).toMatch(/✗ B {2}own.yaml\n {4}1\n {6}status 404, expected 200/);
     expect(text).toMatch(/1 of 2 tests, 3 of 4 cases passed\n3 cases passed in a later try/);
+    expect(markdownReport(results).split("\n").slice(2)).toEqual([
+      "| A | Core | A | 2 of 2 |",
+      "| B | Core | B | 1 of 2 |",
+      "| **2 tests** | | | **3 of 4** |",
+    ]);
     expect(jsonReport(results)).toMatchObject({
       ok: false,
       passed: 3,
