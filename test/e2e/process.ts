@@ -8,6 +8,8 @@ export interface Running {
   readonly pid: number;
   /** Everything that it has written, standard error included. */
   output(): string;
+  /** Resolves when it is gone, by itself or killed. */
+  readonly ended: Promise<void>;
   /** Resolves when it is gone. */
   kill(): Promise<void>;
 }
@@ -33,7 +35,7 @@ export function run(
   read(child.stdout, listeners.onLine);
   read(child.stderr);
   read(child.stdio[3] as Readable, listeners.onFd3);
-  const gone = new Promise<void>((resolve) => {
+  const ended = new Promise<void>((resolve) => {
     child.once("close", () => resolve());
     child.once("error", (error) => {
       output += error.message;
@@ -48,11 +50,12 @@ export function run(
   return {
     pid: child.pid ?? -1,
     output: () => output,
+    ended,
     kill: async () => {
       guard.kill("SIGKILL");
       guard.stdin.destroy();
       child.kill("SIGKILL");
-      await gone;
+      await ended;
     },
   };
 }
