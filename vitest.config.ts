@@ -2,7 +2,9 @@ import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
 /**
-          include: ["test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance}/**/*.test.ts"],
+ * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, import/,
+ * traffic/, dev/ and the command line, in Node; and test/e2e and test/conformance, which start workerd, Redis and nginx as processes
+ * of their own.
  */
 export default defineConfig({
   test: {
