@@ -37,7 +37,7 @@ export type Duration = string;
 export interface TimeoutOptions {
   /** Until the TCP connection to a public ingress must stand. Default: `5s`. */
   readonly connect?: Duration;
-  /** Until one attempt's response headers must be there. Default: `15s`. */
+  /** Until one attempt's response headers must be there; `0s` is no limit. Default: `15s`. */
   readonly firstByte?: Duration;
   /** For the whole exchange, all attempts and the response's body; `0s` is none, for streams. Default: `60s`. */
   readonly total?: Duration;
@@ -124,8 +124,8 @@ export function api(name: string, options: ApiOptions, routes: readonly RouteDec
 export interface GatewayOptions {
   /**
    * `gateway-api`: exactly as the Gateway API has it, where hand-written routes are friendlier. No 405 and no HEAD by GET; matches that
-   * nothing parts go by the order of declaration; a cluster that cannot be reached answers 503; every route takes WebSockets.
-   * Default: `portcullis`.
+   * nothing parts go by the order of declaration; a cluster that cannot be reached answers 503; every route takes WebSockets. All of
+   * it is in docs/matching.md. Default: `portcullis`.
    */
   readonly semantics?: "portcullis" | "gateway-api";
   /** Ports and hosts, of which a request takes the most specific, before any route is looked at. Default: one for everything. */

@@ -200,7 +200,10 @@ export interface BalanceOptions {
    * requests with the same key reach the same endpoint while that is there. Default: `round-robin`.
    */
   readonly by?: "round-robin" | "least-request" | { readonly hash: HashKey };
-  /** A cookie that the gateway sets keeps a client at the endpoint that first answered it, while that is there. */
+  /**
+   * A cookie that the gateway sets keeps a client at the endpoint that first answered it, while that is there. `maxAge` in seconds.
+   * Default: 86400, a day.
+   */
   readonly affinity?: { readonly cookie: string; readonly maxAge?: number };
 }
 

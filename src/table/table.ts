@@ -79,7 +79,7 @@ export interface TableAssertion {
 export interface Timeouts {
   /** Milliseconds until the TCP connection must stand. */
   readonly connect: number;
-  /** Milliseconds until the response's headers must be there, for one attempt. */
+  /** Milliseconds until the response's headers must be there, for one attempt; 0: no limit. */
   readonly firstByte: number;
   /** Milliseconds for the whole exchange, attempts and response body included; 0: no limit. */
   readonly total: number;

@@ -283,13 +283,15 @@ describe("that may lack a variable", () => {
       ['env("EU")', '"ftp://eu" is no ingress URL', "write it as https://host[:port][/path]"],
     ));
 
-  it("must have it all the same for who cannot do without", () => {
-    const routes = optional.replace('env("REDIS")', 'env("EU")');
-    return expectProblems(
-      { "index.ts": marked("gateway({ store", routes), "wrangler.toml": without('EU = "https://ingress.example.com"') },
+  it.each([
+    ["first", optional.replace('env("REDIS")', 'env("EU")'), "gateway({ store"],
+    ["later", ROUTES.replace('env("REDIS")', 'env("EU", "https://otherwise.example.com")'), 'cluster("eu"'],
+  ])("must have it all the same for who cannot do without, %s", (_, routes, place) =>
+    expectProblems(
+      { "index.ts": marked(place, routes), "wrangler.toml": without('EU = "https://ingress.example.com"') },
       ['env("EU")', "is not in wrangler.toml", 'add EU = "..." to [vars]'],
-    );
-  });
+    ),
+  );
 });
 
 it("that has a binding with a name that no variable has", () =>
