@@ -60,8 +60,8 @@ export interface RetryOptions {
   /** Largest body that is kept in memory for another try, in bytes. Default: 65536. A larger one is sent once. */
   readonly maxBody?: number;
   /**
-   * Of the requests that this route has under way in one isolate, how many percent may be further tries, and how many may be in any
-   * case. Default: 20 and 3 (Envoy's retry budget).
+   * Of the requests of this route in one isolate, how many percent may be tried again, and how many further tries may be under way in
+   * any case. Default: 20 and 3 (Envoy's retry budget).
    */
   readonly budget?: { readonly percent?: number; readonly minimum?: number };
 }

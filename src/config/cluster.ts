@@ -11,7 +11,7 @@ export interface ClusterOptions {
   readonly ingress: EnvReference | BindingReference;
   /** The mTLS certificate binding with which a public ingress is asked. */
   readonly certificate?: BindingReference;
-  /** Cloudflare's location hint for where it stands: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`. In records. */
+  /** Cloudflare's location hint for where it stands: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`. In records, and what `nearest` goes by. */
   readonly region?: string;
   /**
    * The Host that the ingress sees. Default: through a binding the one that the client asked for; at a public URL that URL's own,
@@ -33,7 +33,7 @@ export interface ClusterOptions {
   readonly outlier?: OutlierOptions;
   /** Stops asking a backend of this cluster that fails too often, at once and with 503. Default: never. */
   readonly breaker?: BreakerOptions;
-  /** Requests that one isolate may have under way at each backend of this cluster; more: 503. Default: no limit. */
+  /** Requests that one isolate may have under way at each backend of this cluster; more go to others, or get 503. Default: no limit. */
   readonly concurrency?: number;
   /** Asked from the Worker's cron trigger; what it finds is shared by all locations through the store. Default: not asked. */
   readonly health?: HealthOptions;
@@ -45,7 +45,7 @@ export interface OutlierOptions {
   readonly consecutive5xx?: number;
   /** Answers of 502, 503, 504, or none, in a row. Default: 5; 0: does not count. */
   readonly consecutiveGatewayErrors?: number;
-  /** How often ejections are looked at. Default: `10s`. */
+  /** What `minimumRequests` is counted over; each one without an ejection takes one `baseEjectionTime` off the next. Default: `10s`. */
   readonly interval?: Duration;
   /** How long the first ejection lasts; the second one twice as long, and so on, at most `maxEjectionTime`. Default: `30s`, `300s`. */
   readonly baseEjectionTime?: Duration;
@@ -54,13 +54,16 @@ export interface OutlierOptions {
   readonly maxEjectionPercent?: number;
   /** Requests within `interval` below which nothing is ejected: few requests say little. Default: 5. */
   readonly minimumRequests?: number;
-  /** When fewer percent of a pool's backends than this are in, all are asked, since a wrong guess then costs less. Default: 50; 0: never. */
+  /**
+   * When fewer percent of the backends of one priority than this are in, it counts as failed; when all priorities have, the first is
+   * asked with all of its backends, since a wrong guess then costs less. Default: 50; 0: never, 503 instead.
+   */
   readonly panicThreshold?: number;
 }
 
 /** Closed, open, half-open with a ramp. The state is each isolate's own. */
 export interface BreakerOptions {
-  /** Of the answers within `window`, how many percent may be failures (5xx, none, or none in time). Default: 50. */
+  /** It opens when so many percent of the answers within `window` are failures (5xx, none, or none in time). Default: 50. */
   readonly errorPercent?: number;
   /** Default: `10s`. */
   readonly window?: Duration;

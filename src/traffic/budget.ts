@@ -14,8 +14,8 @@ const ONE = 100;
  * took along can be tried again. Beyond that there are no more retries than `percent` of the requests, however long a failure lasts.
  *
  * The numbers are Envoy's (RetryBudget: 20 %, 3). Envoy holds them against the requests under way at the moment, by which retries that
- * fail faster than first tries are many, and one of three endpoints that died cost 1 to 40 requests (simulated, 10 to 1,000 under way
- * or per second; counted over time: none). Over time is also how the Gateway API (GEP-3388), Finagle and Linkerd count.
+ * fail faster than first tries are many, and one of three endpoints that died cost 1 to 40 requests (simulated, 10 or 50 under way, or
+ * 1,000 per second; counted over time: none). Over time is also how the Gateway API (GEP-3388), Finagle and Linkerd count.
  */
 export class RetryBudget {
   readonly #percent: number;

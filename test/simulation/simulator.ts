@@ -64,10 +64,20 @@ export type Fault = { readonly from: number; readonly to: number } & (
 
 /** Called as things happen; `now` is from the scenario's beginning. */
 export interface Observer {
-  tryBegins?(now: number, request: number, endpoint: number, tries: number): void;
-  tryEnds?(now: number, endpoint: number, outcome: Outcome, simulation: Simulation): void;
-  /** The answer that the client gets. */
-  answered?(now: number, request: number, outcome: Outcome | Refusal): void;
+  /** Before the endpoint counts it; `tries` from 1. */
+  tryBegins?(attempt: Attempt, now: number, simulation: Simulation): void;
+  /** When the endpoint has counted it. */
+  tryEnds?(attempt: Attempt & { readonly outcome: Outcome }, now: number, simulation: Simulation): void;
+  /** What the client gets. */
+  answered?(outcome: Outcome | Refusal, now: number): void;
+}
+
+export interface Attempt {
+  /** Requests are numbered from 0. */
+  readonly request: number;
+  readonly key: number;
+  readonly tries: number;
+  readonly endpoint: number;
 }
 
 export interface Report {
@@ -111,7 +121,7 @@ export class Simulation {
   readonly #requests: Request[] = [];
   readonly #free: number[] = [];
   readonly #callers: Caller[] = [];
-  readonly #facts: RequestFacts & { request: Request | undefined };
+  readonly #facts: RequestFacts & { of: Request | undefined };
   readonly report: Report = {
     requests: 0,
     succeeded: 0,
@@ -140,13 +150,13 @@ export class Simulation {
     this.#budget = scenario.retry && new RetryBudget(scenario.retry.budget);
     this.report.tries = scenario.endpoints.map(() => 0);
     this.#facts = {
-      request: undefined,
+      of: undefined,
       location: scenario.location,
       hashKey() {
-        return `key ${this.request?.key}`;
+        return `key ${this.of?.key}`;
       },
       cookie(name) {
-        return this.request?.jar.get(name);
+        return this.of?.jar.get(name);
       },
     };
     for (const client of scenario.clients) {
@@ -188,7 +198,7 @@ export class Simulation {
     if ("rate" in client) this.#queue.at(now + this.#untilNext(client.rate), ARRIVAL | caller);
     const slot = this.#free.pop() ?? this.#requests.push(new Request()) - 1;
     const request = this.#requests[slot] as Request;
-    request.number = this.report.requests++;
+    request.request = this.report.requests++;
     request.caller = caller;
     request.key = jars.length === 1 ? 0 : Math.floor(this.#world() * jars.length);
     request.jar = jars[request.key] as Map<string, string>;
@@ -202,7 +212,7 @@ export class Simulation {
   #try(slot: number): void {
     const { now } = this.#queue;
     const request = this.#requests[slot] as Request;
-    this.#facts.request = request;
+    this.#facts.of = request;
     const member = this.#pool.pick(this.#facts, request.tried, this.#clock(), this.#gateway);
     const isRetry = request.tries > 0;
     if ("none" in member) {
@@ -216,9 +226,9 @@ export class Simulation {
     request.tries++;
     request.endpoint = member.backend;
     request.tryAt = now;
+    this.#scenario.observer?.tryBegins?.(request, now, this);
     member.endpoint.started();
     (this.report.tries[member.backend] as number)++;
-    this.#scenario.observer?.tryBegins?.(now, request.number, member.backend, request.tries);
     this.#queue.at(this.#decideTry(request), TRY_ENDS | slot);
   }
 
@@ -253,7 +263,7 @@ export class Simulation {
     const request = this.#requests[slot] as Request;
     const endpoint = this.endpoints[request.endpoint] as Endpoint;
     endpoint.finished(request.outcome, EPOCH + request.tryAt, this.#clock());
-    observer?.tryEnds?.(now, request.endpoint, request.outcome, this);
+    observer?.tryEnds?.(request, now, this);
     if (request.tries > 1) this.#budget?.release();
     const verdict =
       retry && this.#budget && isFailure(request.outcome) && this.#decideRetry(request, retry, this.#budget);
@@ -282,7 +292,7 @@ export class Simulation {
     if (typeof outcome === "object") report.refused[outcome.none]++;
     else if (isFailure(outcome)) report.failed++;
     else report.succeeded++;
-    this.#scenario.observer?.answered?.(this.#queue.now, request.number, outcome);
+    this.#scenario.observer?.answered?.(outcome, this.#queue.now);
     this.#free.push(slot);
     // A caller who gets no answer at once would else never let time go by.
     const { client } = this.#callers[request.caller] as Caller;
@@ -306,8 +316,8 @@ interface Caller {
   readonly jars: readonly Map<string, string>[];
 }
 
-class Request {
-  number = 0;
+class Request implements Attempt {
+  request = 0;
   caller = 0;
   key = 0;
   jar: Map<string, string> = NO_COOKIES;

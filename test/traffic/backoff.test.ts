@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { backoffBefore, parseRetryAfter } from "../../src/traffic/backoff.ts";
 
 it("waits anything up to a time that doubles, and no longer than the longest", () => {
@@ -29,6 +29,17 @@ describe("Retry-After", () => {
     [null, undefined],
   ])("%j is %j ms", (value, expected) => {
     expect(parseRetryAfter(value, now)).toBe(expected);
+  });
+
+  it("is in UTC, wherever this runs", () => {
+    const { TZ } = process.env;
+    process.env.TZ = "Asia/Tokyo";
+    onTestFinished(() => {
+      if (TZ === undefined) delete process.env.TZ;
+      else process.env.TZ = TZ;
+    });
+    expect(new Date(now).getTimezoneOffset()).toBe(-540);
+    expect(parseRetryAfter("Sun Nov  6 08:49:37 1994", now)).toBe(30_000);
   });
 
   it("is no time at all or one that can be waited, whatever is sent", () => {

@@ -43,6 +43,19 @@ it("open: admits nothing, and says for how long", () => {
   for (const after of [0, 1, 9_999]) expect(breaker.admit(START + after, 0)).toBe(10_000 - after);
 });
 
+it("open: is not prolonged by what ends meanwhile", () => {
+  const breaker = opened();
+  for (let i = 0; i < 40; i++) breaker.record(500, START, START + 5_000);
+  expect(breaker.admit(START + BREAKER.open, 0.999)).toBe(0);
+});
+
+it("does not hold against it what it opened for, however long the window is", () => {
+  const breaker = opened({ open: 1_000, recovery: 1_000 });
+  breaker.admit(START + 1_000, 0);
+  record(breaker, [...times(20, 200), 500], START + 2_000);
+  expect(breaker.admit(START + 2_000, 0.999)).toBe(0);
+});
+
 describe("recovering", () => {
   it("lets the first request pass, then a share that rises evenly to all", () => {
     fc.assert(

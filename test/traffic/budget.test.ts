@@ -30,6 +30,25 @@ it("has the minimum again as soon as retries end", () => {
   }
 });
 
+it("counts the minimum's retries, too: more than those there are when the share has paid for them", () => {
+  const used = budget(20, 3, 30);
+  for (let i = 0; i < 20; i++) {
+    expect(used.take()).toBe(true);
+    used.release();
+  }
+  for (const [requests, expected] of [
+    [70, 3],
+    [15, 3],
+    [45, 6],
+  ] as const) {
+    for (let i = 0; i < requests; i++) used.began();
+    for (let i = 0; i < requests; i++) used.ended();
+    const taken = takeAll(used);
+    expect(taken).toBe(expected);
+    for (let i = 0; i < taken; i++) used.release();
+  }
+});
+
 it("keeps of quiet times one retry for each request under way, and ten", () => {
   const used = budget(20, 3, 40);
   for (let i = 0; i < 10_000; i++) {
