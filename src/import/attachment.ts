@@ -118,7 +118,8 @@ export function intersect(a: string | undefined, b: string | undefined): boolean
  * An HTTPRoute and a GRPCRoute with a common host cannot both be attached to a listener: the one that goes first in `routes` stays
  * (GRPCRouteSpec.hostnames).
  */
-function separateKinds(routes: readonly AttachedRoute[]): AttachedRoute[] {
+function separateKinds(routes: readonly AttachedRoute[]): readonly AttachedRoute[] {
+  if (new Set(routes.map(({ route }) => route.kind)).size < 2) return routes;
   const kept: AttachedRoute[] = [];
   for (const attached of routes) {
     const { route } = attached;

@@ -194,21 +194,29 @@ function opened(code: Code, indent: number, before: number, after: number): stri
 }
 
 function openedCall(code: Call, indent: number, before: number, after: number): string {
-  const { callee, args } = code;
-  // The line breaks in the first call of a chain that has something to break in.
-  if (typeof callee === "object" && callee.kind === "call" && !args.some((arg) => typeof arg === "object")) {
-    const rest = `.${code.method}(${args.map(flat).join(", ")})`;
-    return `${print(callee, indent, before, after + rest.length)}${rest}`;
+  const { callee } = code;
+  if (typeof callee === "object" && callee.kind === "call") {
+    const rest = `.${code.method}(${code.args.map(flat).join(", ")})`;
+    if (callee.method === undefined) return `${print(callee, indent, before, after + rest.length)}${rest}`;
+    // A chain of methods has each on a line of its own.
+    const margin = " ".repeat(indent + 2);
+    const first = `${margin}.${callee.method}(`;
+    return `${flat(callee.callee as Constant)}\n${first}${openArguments(callee.args, indent + 2, first.length, 0)}\n${margin}${rest}`;
   }
   const start = `${head(code)}(`;
+  return `${start}${openArguments(code.args, indent, before + start.length, after)}`;
+}
+
+/** With the closing bracket. */
+function openArguments(args: readonly Code[], indent: number, before: number, after: number): string {
   const last = args.at(-1);
   const others = args.slice(0, -1);
   // The last argument alone opens, if it is of another sort than the one before it and what stands before it fits.
   if (last !== undefined && canHug(last, others.at(-1)) && !others.some(isBroken)) {
-    const line = `${start}${others.map((arg) => `${flat(arg)}, `).join("")}`;
+    const line = others.map((arg) => `${flat(arg)}, `).join("");
     if (before + line.length + 1 <= WIDTH) return `${line}${opened(last, indent, before + line.length, after)})`;
   }
-  return `${start}\n${below(args, indent)}${" ".repeat(indent)})`;
+  return `\n${below(args, indent)}${" ".repeat(indent)})`;
 }
 
 const canHug = (last: Code, penultimate: Code | undefined): boolean =>

@@ -1,4 +1,5 @@
 /** Filters of a rule or of one of its backendRefs (HTTPRouteFilter, GRPCRouteFilter), in the language of routes/. */
+import type { CompileContext } from "../policies/contract.ts";
 import { compile as compileCors, schema as corsSchema } from "../policies/cors.ts";
 import { compile as compileHeaders, schema as headersSchema } from "../policies/headers.ts";
 import { normalisePath } from "../table/path.ts";
@@ -49,8 +50,10 @@ export function filtersOf(owner: Field, place: "rule" | "backendRef", around: Su
   const headers: Record<string, Properties | undefined> = {};
   const mirrors: Code[] = [];
   const seen = new Set<string>();
-  for (const field of owner.items("filters")) {
-    const type = field.required("type")?.text();
+  const listed = owner.items("filters").map((field) => ({ field, type: field.required("type")?.text() }));
+  const redirects = listed.some(({ type }) => type === "RequestRedirect");
+  const fails = listed.some(({ type }) => type !== undefined && !supported.includes(type));
+  for (const { field, type } of listed) {
     if (type === undefined) continue;
     if (!supported.includes(type)) {
       const extension = field.at("extensionRef");
@@ -64,6 +67,11 @@ export function filtersOf(owner: Field, place: "rule" | "backendRef", around: Su
       continue;
     }
     seen.add(type);
+    if ((redirects || fails) && (type === "RequestMirror" || type === "URLRewrite")) {
+      if (fails) field.ignore("requests answer 500");
+      else field.refuse("there is a redirect, so nothing is sent on");
+      continue;
+    }
     const options = field.required(
       `${type[0]?.toLowerCase()}${type.slice(1)}`.replace(/^uRL/, "url").replace(/^cORS/, "cors"),
     );
@@ -72,10 +80,9 @@ export function filtersOf(owner: Field, place: "rule" | "backendRef", around: Su
     else if (type === "ResponseHeaderModifier") headers.response = headerChanges(options, "response");
     else if (type === "RequestMirror") mirrors.push(...mirrorOf(options, around));
     else {
-      const made = { ...OTHERS[type]?.(options, around) };
-      Object.assign(found, made);
-      // A CORS filter that allows nothing is no loss.
-      if (Object.keys(made).length === 0 && type !== "CORS") found.unsupported ??= `filter ${type} cannot be carried`;
+      const made = OTHERS[type]?.(options, around);
+      if (made) Object.assign(found, made);
+      else found.unsupported ??= `filter ${type} cannot be carried`;
     }
   }
   if (headers.request || headers.response) found.headers = properties(headers);
@@ -83,6 +90,7 @@ export function filtersOf(owner: Field, place: "rule" | "backendRef", around: Su
   return found;
 }
 
+/** Undefined for one that cannot be carried. */
 const OTHERS: Readonly<Record<string, (options: Field, around: Surroundings) => Filters | undefined>> = {
   RequestRedirect: redirectOf,
   URLRewrite: rewriteOf,
@@ -129,16 +137,17 @@ function headerFault(direction: string, action: string, name: string, value: str
   return faultOf((context) => compileHeaders(options, context));
 }
 
-type Compile = Parameters<typeof compileHeaders>[1];
-
-function faultOf(compile: (context: Compile) => unknown): string | undefined {
+function faultOf(compile: (context: CompileContext) => unknown): string | undefined {
   let fault: string | undefined;
   compile({
     place: "",
-    problem: (message) => (fault ??= message),
-    reference: ({ name }) => ({ env: name }),
+    semantics: "gateway-api",
+    problem: (message: string) => {
+      fault ??= message;
+    },
+    reference: () => ({ env: "" }),
     identityHeaders: () => {},
-  });
+  } as CompileContext);
   return fault;
 }
 
@@ -186,7 +195,8 @@ function rewriteOf(field: Field, around: Surroundings): Filters | undefined {
   const path = field.at("path");
   const newPath = path && pathModifier(path, around);
   if ((host && !hostname) || (path && !newPath)) return undefined;
-  return { rewrite: properties({ host: hostname, path: newPath }) };
+  const rewrite = properties({ host: hostname, path: newPath });
+  return rewrite.entries.length > 0 ? { rewrite } : {};
 }
 
 function preciseHostname(field: Field): string | undefined {
@@ -219,7 +229,7 @@ function pathModifier(field: Field, { canReplacePrefix }: Surroundings): Propert
 }
 
 /** HTTPCORSFilter. What it does not list is not allowed, where the policy by itself would allow what the browser asks for. */
-function corsOf(field: Field): Filters | undefined {
+function corsOf(field: Field): Filters {
   const texts = (name: string, fault: (text: string) => string | undefined): string[] =>
     field.items(name).flatMap((item) => {
       const text = item.text();
@@ -229,9 +239,10 @@ function corsOf(field: Field): Filters | undefined {
     });
   const optionFault = (options: Record<string, unknown>): string | undefined =>
     corsSchema().safeParse({ origins: ["*"], ...options }).error?.issues[0]?.message;
+  // Browsers send it in lower case (Fetch, 3.2.1).
   const origins = texts("allowOrigins", (origin) =>
-    faultOf((context) => compileCors({ origins: [originOf(origin)] }, context as never)),
-  ).map(originOf);
+    faultOf((context) => compileCors({ origins: [origin.toLowerCase()] }, context)),
+  ).map((origin) => origin.toLowerCase());
   const methods = texts("allowMethods", (text) => optionFault({ methods: [text] }));
   const headers = texts("allowHeaders", (text) => optionFault({ headers: [text] }));
   const expose = texts("exposeHeaders", (text) => optionFault({ expose: [text] }));
@@ -239,7 +250,7 @@ function corsOf(field: Field): Filters | undefined {
   const maxAge = field.at("maxAge")?.integer(1, 2 ** 31 - 1);
   if (origins.length === 0) {
     field.refuse("allows no origin, and says nothing then");
-    return undefined;
+    return {};
   }
   const options = properties({
     origins,
@@ -252,10 +263,3 @@ function corsOf(field: Field): Filters | undefined {
   });
   return { cors: call("cors", options) };
 }
-
-/** As browsers send it: in lower case, without the scheme's own port (Fetch, 3.2). */
-const originOf = (origin: string): string =>
-  origin
-    .toLowerCase()
-    .replace(/^(http:\/\/[^/]*):80$/, "$1")
-    .replace(/^(https:\/\/[^/]*):443$/, "$1");

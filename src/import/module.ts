@@ -24,8 +24,9 @@ export function moduleFiles(
   clusters: Clusters,
 ): ReadonlyMap<string, string> {
   const names = new Names(["index", "clusters", "listeners"]);
+  const namesakes = Map.groupBy(routes, ({ route }) => route.name);
   const apis = routes.flatMap((attached): Api[] => {
-    const name = apiName(attached, routes, names);
+    const name = apiName(attached, namesakes.get(attached.route.name) ?? [], names);
     const code = routesOf({ api: name, route: attached.route, references, clusters });
     return code.length === 0 ? [] : [{ name, attached, routes: code, constant: constant(`./${name}.ts`, true) }];
   });
@@ -61,12 +62,11 @@ export function moduleFiles(
 }
 
 /** The route's own name, as far as needed with its namespace and kind. */
-function apiName({ route }: AttachedRoute, all: readonly AttachedRoute[], names: Names): string {
+function apiName({ route }: AttachedRoute, namesakes: readonly AttachedRoute[], names: Names): string {
   const { namespace, name, kind } = route;
-  const same = all.filter((other) => other.route.name === name);
   const full = `${namespace}.${name}`;
-  const choices = same.length === 1 ? [name, full] : [full];
-  const shared = same.some((other) => other.route !== route && other.route.namespace === namespace);
+  const choices = namesakes.length === 1 ? [name, full] : [full];
+  const shared = namesakes.some((other) => other.route !== route && other.route.namespace === namespace);
   return names.take(...(shared ? [] : choices.map(nameFrom)), nameFrom(`${full}.${kind.toLowerCase()}`));
 }
 

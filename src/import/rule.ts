@@ -93,34 +93,38 @@ interface Arm {
 /** Where the rule's requests go (HTTPRouteRule.backendRefs). */
 function targetOf(rule: Field, filters: Filters, name: string, around: Surroundings & { readonly api: string }): Code {
   const refs = rule.items("backendRefs");
-  if (filters.redirect) {
-    rule.at("backendRefs")?.refuse("the rule redirects, so nothing is sent there");
-    for (const filter of rule.items("filters"))
-      if (["RequestMirror", "URLRewrite"].includes(filter.at("type")?.content as string))
-        filter.refuse("the rule redirects, so nothing is sent");
-  }
-  const names = new Names();
-  const arms = filters.redirect ? [] : refs.map((ref) => armOf(ref, names, around));
   const sessions = rule.at("sessionPersistence");
-  if (filters.unsupported !== undefined) return nowhere(filters.unsupported);
+  if (filters.unsupported !== undefined) {
+    for (const field of [rule.at("backendRefs"), sessions]) field?.ignore("requests answer 500");
+    return nowhere(filters.unsupported);
+  }
   if (filters.redirect) {
-    sessions?.refuse("the rule redirects");
+    const unsent = refs.length > 0 ? [rule.at("backendRefs"), sessions] : [sessions];
+    for (const field of unsent) field?.refuse("there is a redirect, so nothing is sent on");
     return filters.redirect;
   }
-  if (arms.length === 0) return nowhere("the rule has no backendRefs");
-  if (arms.every(({ weight }) => weight === 0)) return nowhere("the weights of all backendRefs are 0");
-  if (arms.every(({ to }) => isCall(to) && to.callee === "missing")) {
-    const reasons = arms.map(({ to }) => (to as Call).args[0] as string);
-    return nowhere([...new Set(reasons)].join("; "));
+  const names = new Names();
+  const arms = refs.map((ref) => armOf(ref, names, around));
+  const fault = noneOf(arms);
+  if (fault) {
+    sessions?.ignore("requests answer 500");
+    return nowhere(fault);
   }
-  const [only, ...others] = arms as [Arm, ...Arm[]];
-  if (others.length === 0) {
+  if (arms.length === 1) {
     sessions?.refuse("keeps clients at one pod of the Service, which is for the ingress in front of it");
-    return only.to;
+    return (arms[0] as Arm).to;
   }
   const weighted = arms.map(({ name, to, weight }) => [name, method(to, "weight", weight)] as const);
   const cookie = sessions && stickyCookie(sessions, `${around.api}-${name}`);
   return call("split", properties(weighted), properties({ sticky: cookie ?? "request" }));
+}
+
+/** Why no request can be sent to any of them. */
+function noneOf(arms: readonly Arm[]): string | undefined {
+  if (arms.length === 0) return "the rule has no backendRefs";
+  if (arms.every(({ weight }) => weight === 0)) return "the weights of all backendRefs are 0";
+  const reasons = arms.map(({ to }) => (isCall(to) && to.callee === "missing" ? (to.args[0] as string) : undefined));
+  return reasons.includes(undefined) ? undefined : [...new Set(reasons)].join("; ");
 }
 
 /** HTTPBackendRef or GRPCBackendRef. */
@@ -208,9 +212,12 @@ function durationOf(field: Field): number | undefined {
   return milliseconds;
 }
 
+const MOST_ATTEMPTS = 100;
+
 /** HTTPRouteRetry. It does not know of methods, so the ones that may not be repeated are repeated as well. */
 function retryOf(field: Field): { attempts: number; code: Properties } {
-  const attempts = field.at("attempts")?.integer(1, 1_000);
+  const attempts = field.at("attempts")?.integer(1, 2 ** 31 - 1);
+  if (attempts && attempts > MOST_ATTEMPTS) field.at("attempts")?.differ(`at most ${MOST_ATTEMPTS}`);
   const backoff = field.at("backoff");
   const base = backoff && durationOf(backoff);
   const codes = field.items("codes").flatMap((item) => item.integer(400, 599) ?? []);
@@ -220,7 +227,7 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
   return {
     attempts: attempts ?? 2,
     code: properties({
-      attempts,
+      attempts: attempts && Math.min(attempts, MOST_ATTEMPTS),
       on: [...new Set(codes), "connection", "timeout"],
       methods: "any",
       backoff: base ? properties({ base: backoff.content as string }) : undefined,
