@@ -74,51 +74,64 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   const { tries, timeouts, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
   request.signal.addEventListener("abort", () => deadlines.end("client-closed"));
-  if (retry) await holdForRetry(exchange, request, retry.rules);
+  if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
+  if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
   const replayable = sending.sent === undefined;
   const mayFailOver = replayable && IDEMPOTENT.has(request.method);
-  let choice = tries.next(Date.now());
-  let answer: Answer = refusedBy(choice);
-  retry?.budget.began();
+  let choice: Choice | undefined;
+  let answer: Answer | undefined;
   let retrying = false;
-  for (let asked = 1; !("none" in choice) && !deadlines.ended; asked++) {
-    const attempt = await course.prepare(choice);
-    if (asked > 1) attempt.headers.set("x-portcullis-attempt", String(asked));
-    const last = !retry && !(mayFailOver && asked < tries.levels);
-    const started = Date.now();
-    choice.endpoint?.started();
-    answer = await ask(attempt, exchange, request, sending, timeouts, deadlines, last);
-    if (retrying) retry?.budget.release();
-    const now = Date.now();
-    const result = resultOf(answer);
-    choice.endpoint?.finished(result, started, now);
-    if (deadlines.ended || result === 101) break;
-    const facts = {
-      method: request.method,
-      replayable,
-      tries: asked,
-      outcome: result,
-      remaining: deadlines.total - now,
-    };
-    const retryAfter =
-      "response" in answer ? parseRetryAfter(answer.response.headers.get("retry-after"), now) : undefined;
-    const again = retry && decideRetry(retry.rules, { ...facts, retryAfter }, retry.budget, Math.random);
-    retrying = again !== undefined && "after" in again;
-    if (!retrying && !(mayFailOver && asked < tries.levels && isUnserved(answer))) break;
-    const next = tries.next(now);
-    if ("none" in next) {
+  retry?.budget.began();
+  try {
+    for (let asked = 1; !deadlines.ended; asked++) {
+      const next = tries.next(Date.now());
+      // Nobody else may be asked, so what the last one said is the answer.
+      if ("none" in next) {
+        answer ??= refusedBy(next);
+        break;
+      }
+      if (answer && "response" in answer) await answer.response.body?.cancel();
+      choice = next;
+      const last = !retry && !(mayFailOver && asked < tries.levels);
+      answer = await tryOnce(choice, asked, last);
       if (retrying) retry?.budget.release();
-      break;
+      retrying = false;
+      const outcome = resultOf(answer);
+      if (deadlines.ended || outcome === 101) break;
+      if (retry) {
+        const now = Date.now();
+        const { method } = request;
+        const facts = { method, replayable, tries: asked, outcome, remaining: deadlines.total - now };
+        const retryAfter = retryAfterOf(answer, now);
+        const verdict = decideRetry(retry.rules, { ...facts, retryAfter }, retry.budget, Math.random);
+        retrying = "after" in verdict;
+        if ("after" in verdict && verdict.after >= 1) await deadlines.pause(verdict.after);
+      }
+      if (!retrying && !(mayFailOver && asked < tries.levels && isUnserved(answer))) break;
     }
-    if ("response" in answer) await answer.response.body?.cancel();
-    if (again && "after" in again && again.after >= 1) await deadlines.pause(again.after);
-    choice = next;
+  } finally {
+    if (retrying) retry?.budget.release();
+    retry?.budget.ended();
   }
-  retry?.budget.ended();
-  if (deadlines.ended) answer = { failed: deadlines.ended };
+  if (deadlines.ended || !answer) answer = { failed: deadlines.ended ?? "backend-missing" };
   if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
-  return { answer, ...(!("none" in choice) && { choice }), copy: sending.copy };
+  return { answer, ...(choice && { choice }), copy: sending.copy };
+
+  async function tryOnce(choice: Choice, asked: number, last: boolean): Promise<Answer> {
+    const started = Date.now();
+    // From the moment at which it is chosen, or others would be chosen for the same place.
+    choice.endpoint?.started();
+    let result: Result = "cancelled";
+    try {
+      const attempt = numbered(await course.prepare(choice), asked);
+      const answer = await ask(attempt, exchange, request, sending, timeouts, deadlines, last);
+      result = resultOf(answer);
+      return answer;
+    } finally {
+      choice.endpoint?.finished(result, started, Date.now());
+    }
+  }
 }
 
 const refusedBy = (choice: ReturnType<Tries["next"]>): Answer => {
@@ -126,6 +139,19 @@ const refusedBy = (choice: ReturnType<Tries["next"]>): Answer => {
   if (choice.none === "breaker-open") return { failed: "breaker-open", retryAfter: choice.retryAfterMs };
   return { failed: choice.none === "overloaded" ? "backend-overloaded" : "no-healthy-backend" };
 };
+
+/** Tells the cluster that it is not the first; the headers themselves are also those of other tries and of mirrors. */
+function numbered(attempt: Attempt, asked: number): Attempt {
+  if (asked === 1) return attempt;
+  const headers = new Headers(attempt.headers);
+  headers.set("x-portcullis-attempt", String(asked));
+  return { ...attempt, headers };
+}
+
+const retryAfterOf = (answer: Answer, now: number): number | undefined =>
+  "response" in answer && answer.response.status >= 400
+    ? parseRetryAfter(answer.response.headers.get("retry-after"), now)
+    : undefined;
 
 /** Nobody behind the place that was asked has dealt with the request. */
 const isUnserved = (answer: Answer): boolean => "failed" in answer || isGatewayStatus(answer.response.status);
@@ -140,12 +166,20 @@ function resultOf(answer: Answer): Result {
 const OF_THE_CLIENT = new Set<ProblemCode>(["client-closed", "bad-request", "body-too-large"]);
 
 /** A body that can be sent again is in memory before it is sent at all: while it streams, there is no telling how much came through. */
-async function holdForRetry(exchange: Exchange, request: Request, { methods, maxBody }: TableRetry): Promise<void> {
+async function holdForRetry(
+  exchange: Exchange,
+  request: Request,
+  { methods, maxBody }: TableRetry,
+  deadlines: Deadlines,
+): Promise<void> {
   const body = exchange.body === undefined ? request.body : exchange.body;
   if (!(body instanceof ReadableStream) || (methods && !methods.includes(request.method))) return;
   const stated = request.headers.get("content-length");
   if (stated === "0" || Number(stated ?? 0) > maxBody) return;
-  exchange.body = (await hold(body, maxBody, stated)).body;
+  deadlines.begin();
+  const holding = hold(body, maxBody, stated).catch(() => deadlines.end("bad-request"));
+  const held = await Promise.race([holding, deadlines.await()]);
+  if (typeof held === "object") exchange.body = held.body;
 }
 
 /** `last`: nobody is asked after this one, so what it leaves behind ends with the exchange. */
@@ -161,9 +195,12 @@ async function ask(
   const started = Date.now();
   const late = deadlines.await();
   // A cluster cannot answer what it has not heard to the end, and a slow upload is the client's.
-  const heard = () => timeouts.firstByte > 0 && deadlines.answerWithin(timeouts.firstByte);
-  if (sent) sent.then(heard, () => {});
-  else heard();
+  let waiting = true;
+  const heard = () => waiting && timeouts.firstByte > 0 && deadlines.answerWithin(timeouts.firstByte);
+  if (sent) {
+    deadlines.begin();
+    sent.then(heard, () => {});
+  } else heard();
   if (ingress.probe && !answeredLately(ingress, started, timeouts.connect)) {
     deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(ingress, timeouts.connect / 2, giveUp));
   }
@@ -209,6 +246,7 @@ async function ask(
     // Not the error's own text, which is the platform's and names addresses.
     return fail(deadlines.ended ?? (isTlsFailure(error, url) ? "upstream-tls" : "upstream-unreachable"));
   } finally {
+    waiting = false;
     deadlines.answered();
   }
 }
@@ -235,6 +273,11 @@ class Deadlines {
   /** `total` in milliseconds from now; 0: none. */
   constructor(total: number) {
     this.total = total > 0 ? Date.now() + total : Number.POSITIVE_INFINITY;
+  }
+
+  /** From now on the total counts, also while no answer is waited for. */
+  begin(): void {
+    this.#arm();
   }
 
   /** Ends the exchange: the attempt that is waited for, and what has been given a controller. */

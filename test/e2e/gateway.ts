@@ -105,7 +105,7 @@ const config :Workerd.Config = (
     (name = "network", network = (allow = ["private", "public"])),
     ${externals.join(",\n    ")}
   ],
-  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "gateway")],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (cfBlobHeader = "${CF_HEADER}"), service = "gateway")],
 );
 const gateway :Workerd.Worker = (
   modules = [(name = "worker.js", esModule = embed "worker.js")],
@@ -118,6 +118,9 @@ const gateway :Workerd.Worker = (
 );
 `;
 }
+
+/** A request header that becomes `request.cf`, as JSON: what Cloudflare tells of where the request came in. */
+export const CF_HEADER = "cf-blob";
 
 /** Cap'n Proto's literals take C's escapes; JSON's are the same for what stands in bindings here. */
 const quoted = (text: string): string => JSON.stringify(text);
