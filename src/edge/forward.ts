@@ -33,7 +33,11 @@ export interface Course {
   readonly maxBody: number;
   /** Largest body of which a copy is made for mirrors; 0: none is. */
   readonly copied: number;
-  readonly retry?: { readonly rules: TableRetry; readonly budget: RetryBudget } | undefined;
+  /**
+   * `cut`: when there is no time for the try that would be next, the answer is 504, as the Gateway API has it (GEP-1742: the request
+   * timeout covers the whole series); else it is what the last try brought.
+   */
+  readonly retry?: { readonly rules: TableRetry; readonly budget: RetryBudget; readonly cut: boolean } | undefined;
 }
 
 export interface Outcome {
@@ -107,6 +111,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
         const verdict = decideRetry(retry.rules, { ...facts, retryAfter }, retry.budget, Math.random);
         retrying = "after" in verdict;
         if ("after" in verdict && verdict.after >= 1) await deadlines.pause(verdict.after);
+        if ("not" in verdict && verdict.not === "time" && retry.cut) deadlines.end("upstream-timeout");
       }
       if (!retrying && !(mayFailOver && asked < tries.levels && isUnserved(answer))) break;
     }

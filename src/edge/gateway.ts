@@ -198,7 +198,11 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       timeouts,
       maxBody: table.gateway.maxBody,
       copied: traffic.copiedFor(action, mirrors),
-      retry: retry && { rules: retry, budget: traffic.budgetOf(retry) },
+      retry: retry && {
+        rules: retry,
+        budget: traffic.budgetOf(retry),
+        cut: table.gateway.semantics === "gateway-api",
+      },
     });
     record.upstreamMs = isolate.now() - asked;
     const chosen = choice && table.backends[choice.backend];
