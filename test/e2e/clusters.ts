@@ -34,7 +34,7 @@ export class Clusters<Name extends string> {
       ...Object.fromEntries(started.map(([name, { ingress }]) => [name.toUpperCase(), ingress.url])),
       ASSERTION_KEY: JSON.stringify({ ...(await exportJWK(privateKey)), kid: "assertion-1", alg: "ES256" }),
     };
-    const gateway = await Gateway.start({ routes, texts });
+    const gateway = await Gateway.start({ routes, texts, cf: true });
     return new Clusters(gateway, Object.fromEntries(started) as Record<Name, Cluster>);
   }
 

@@ -34,7 +34,7 @@ function gateway(prepare: () => Promise<unknown> = async () => {}, fetch = async
       timeouts: { connect: 1_000, firstByte: 1_000, total: 1_000 },
       maxBody: 0,
       copied: 0,
-      retry: { rules, budget: traffic.budgetOf(rules) },
+      retry: { rules, budget: traffic.budgetOf(rules), cut: false },
       ...course,
     });
     return "failed" in answer ? answer.failed : answer.response.status;
