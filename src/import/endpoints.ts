@@ -133,12 +133,11 @@ const HOST = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0
 
 /** What `check` would refuse in the module later, told of the line that the person can correct. */
 function checkAddress({ ingress, host, path }: Address, field: Field): void {
-  const url = "url" in ingress ? URL.parse(ingress.url) : undefined;
-  if (url === null || (url && (!/^https?:$/.test(url.protocol) || url.username || url.search || url.hash)))
-    field.problem(
-      `gives ${JSON.stringify((ingress as { url: string }).url)}, which is no ingress URL`,
-      "write https://host[:port][/path]",
-    );
+  if ("url" in ingress && !isIngressUrl(ingress.url)) {
+    // Who writes a password there has not meant to read it in a log.
+    const shown = JSON.stringify(ingress.url.replace(/\/\/.*@/s, "//…@"));
+    field.problem(`gives ${shown}, which is no ingress URL`, "write https://host[:port][/path]");
+  }
   if ("binding" in ingress && !/^[\w./:-]+$/.test(ingress.binding))
     field.problem(
       `gives ${JSON.stringify(ingress.binding)}, which is no name of a binding`,
@@ -149,4 +148,9 @@ function checkAddress({ ingress, host, path }: Address, field: Field): void {
   const normal = path === undefined ? undefined : normalisePath(path);
   if (normal && (normal.refused || normal.path !== path || !path?.startsWith("/")))
     field.problem(`gives "${path}", which is no path`, "write it as /prefix");
+}
+
+function isIngressUrl(text: string): boolean {
+  const url = URL.parse(text);
+  return url !== null && /^https?:$/.test(url.protocol) && !url.username && !url.password && !url.search && !url.hash;
 }

@@ -108,12 +108,6 @@ export class Field {
     this.verdict ??= { kind: "carried" };
   }
 
-  /** As if everything below had been read. */
-  carryAll(): void {
-    this.carry();
-    for (const field of membersOf(this)) field.carryAll();
-  }
-
   /** Carried, but what comes out of it is not quite the same. */
   differ(note: string): void {
     this.verdict = { kind: "differs", note };
@@ -177,7 +171,8 @@ export function fieldOf(root: Node, document: Document, lines: LineCounter, orig
         if (!isScalar(key)) return refuse("has a key that is no text", "write a name before the colon");
         const name = String(key.value);
         if (name === "<<") return refuse("uses a merge key", "write out the fields that it merges");
-        const below = /^[\w-]+$/.test(name) ? (path && `${path}.`) + name : `${path}[${JSON.stringify(name)}]`;
+        const plain = path === "" || /^[\w-]+$/.test(name);
+        const below = plain ? (path && `${path}.`) + name : `${path}[${JSON.stringify(name)}]`;
         const at = lineOf(key, line);
         const content = read(value, below, at, depth + 1);
         if (content === undefined) return undefined;

@@ -128,11 +128,14 @@ function headerChanges(field: Field, direction: "request" | "response"): Propert
   return properties({ remove: remove.length > 0 ? remove : undefined, set, add });
 }
 
+const HEADERS = headersSchema();
+const CORS = corsSchema();
+
 /** What the headers policy itself would say. */
 function headerFault(direction: string, action: string, name: string, value: string): string | undefined {
   if (name === "__proto__") return "is no usable name";
   const options = { [direction]: { [action]: action === "remove" ? [name] : { [name]: value } } };
-  const parsed = headersSchema().safeParse(options);
+  const parsed = HEADERS.safeParse(options);
   if (!parsed.success) return `the header ${parsed.error.issues[0]?.message}`;
   return faultOf((context) => compileHeaders(options, context));
 }
@@ -238,7 +241,7 @@ function corsOf(field: Field): Filters {
       return text === undefined || reason ? [] : [text];
     });
   const optionFault = (options: Record<string, unknown>): string | undefined =>
-    corsSchema().safeParse({ origins: ["*"], ...options }).error?.issues[0]?.message;
+    CORS.safeParse({ origins: ["*"], ...options }).error?.issues[0]?.message;
   // Browsers send it in lower case (Fetch, 3.2.1).
   const origins = texts("allowOrigins", (origin) =>
     faultOf((context) => compileCors({ origins: [origin.toLowerCase()] }, context)),

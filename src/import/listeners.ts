@@ -148,9 +148,10 @@ function candidateOf(field: Field, owner: Resource, gateway: Resource, namespace
   const hostname = host?.text() ? hostnameOf(host) : undefined;
   const tls = field.at("tls");
   const mode = tls?.at("mode")?.text() || "Terminate";
-  const certificates = tls?.at("certificateRefs");
-  certificates?.carryAll();
-  certificates?.differ("certificates are the platform's: those of the Cloudflare zone, not of these Secrets");
+  for (const ref of tls?.items("certificateRefs") ?? []) {
+    for (const name of ["group", "kind", "namespace", "name"]) ref.at(name)?.text();
+    ref.differ("certificates are the platform's: those of the Cloudflare zone, not of a Secret");
+  }
   tls?.at("options")?.refuse("how TLS is spoken is set for the Cloudflare zone");
   const allowed = field.at("allowedRoutes");
   const allows = namespaces.rule(allowed?.at("namespaces"), "Same", owner.namespace);
