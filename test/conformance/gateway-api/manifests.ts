@@ -38,7 +38,7 @@ export function readServices(files: readonly string[]): ServicePort[] {
         namespace: metadata.namespace,
         service: metadata.name,
         port,
-        targetPort: Number(targetPort),
+        targetPort: typeof targetPort === "number" ? targetPort : port,
         backend: spec.selector.app ?? BACKEND_OF_MANUAL_SLICES,
       });
     }

@@ -119,7 +119,7 @@ describe("three times in a row", () => {
 
   it("takes no answer for a fault", async () => {
     const gateway = new FakeGateway(() => {
-      throw new Error("socket hang up");
+      throw Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
     });
     expect((await probe(caseOf("http"), gateway)).fault).toBe("no answer: socket hang up");
   });
@@ -265,6 +265,13 @@ describe("WebSocket", () => {
     expect((await probe(caseOf("websocket", { steps }), gateway)).fault).toMatch(/^message 2 came back as bytes/);
   });
 });
+
+it.each(["websocket", "mirror", "percentage-mirror", "weight"])(
+  "does not pass an empty case of kind %s",
+  async (kind) => {
+    expect((await probe(caseOf(kind), new FakeGateway(() => "web"))).fault).toBeDefined();
+  },
+);
 
 it.each(["tls", ""])("does not pass what it does not know: kind %j", async (kind) => {
   const { fault } = await probe(caseOf(kind), new FakeGateway(() => "web"));

@@ -35,9 +35,11 @@ const CONCURRENCY = 10;
 
 type Probe = (tested: Case, subject: Subject) => Promise<Outcome>;
 
+const answered = series(ask);
+
 const PROBES: Readonly<Record<string, Probe>> = {
-  http: series(ask),
-  cors: series(ask),
+  http: answered,
+  cors: answered,
   timeout: series(ask, TIMED_TRIES),
   retry: series((tested, subject) => ask(filledIn(tested), subject), TIMED_TRIES),
   grpc: series(async (tested, subject) => judgeGrpc(tested, await call(tested, subject))),
@@ -73,7 +75,7 @@ function series(once: (tested: Case, subject: Subject) => Promise<Fault>, tries 
 function tryFor(most: number, once: (tested: Case, subject: Subject) => Promise<Fault>): Probe {
   return async (tested, subject) => {
     for (let tries = 1; ; tries++) {
-      const fault = await once(tested, subject).catch((error: Error) => `no answer: ${messageOf(error)}`);
+      const fault = await once(tested, subject).catch((error: Error) => messageOf(error));
       if (fault === undefined || tries >= most) return { fault, tries };
     }
   };
@@ -99,6 +101,7 @@ async function converse(tested: Case, subject: Subject): Promise<Fault> {
   const sent = wireRequest(tested);
   const { origin } = tested.request;
   const messages = (tested.steps ?? []).map(({ data }) => (typeof data === "string" ? data : Buffer.from(data)));
+  if (messages.length === 0) throw new Error("the case does not say what to send");
   const came = await subject.converse(
     { ...sent, headers: { ...sent.headers, ...(origin && { Origin: origin }) } },
     messages,
@@ -128,8 +131,8 @@ async function mirror(tested: Case, subject: Subject): Promise<Fault> {
 /** Each copy is drawn for itself, so that their number is binomial: within three standard deviations of its mean. */
 async function percentageMirror(tested: Case, subject: Subject): Promise<Outcome> {
   const { totalRequests = 500, maxChecks = 5 } = tested;
-  const plain = await PROBES.http?.(tested, subject);
-  if (plain?.fault !== undefined) return plain;
+  const plain = await answered(tested, subject);
+  if (plain.fault !== undefined) return plain;
   return tryFor(maxChecks, async () => {
     const marked = withRequestId(tested);
     const faults = await many(totalRequests, () => ask(marked, subject));
@@ -240,6 +243,6 @@ async function many<T>(count: number, work: () => Promise<T>): Promise<T[]> {
   return results;
 }
 
-function messageOf(error: Error & { code?: string }): string {
-  return error.message || error.code || error.name;
+function messageOf({ message, code, name }: Error & { code?: string }): string {
+  return code ? `no answer: ${message || code}` : message || name;
 }
