@@ -1,6 +1,9 @@
 /**
  * An upgraded connection with limits: the gateway stands between its two ends and moves each message by hand, which is the only way to
  * see that none comes. Without limits the cluster's own response is returned untouched, and the runtime moves the bytes.
+ *
+ * The runtime moves them at the pace of the slower end; `send` here queues whatever the other end does not take, and tells nobody how
+ * much that is (workerd has no bufferedAmount; measured: 300 MB for a client that does not read). docs/protocols.md says so.
  */
 
 export interface WebSocketLimits {
@@ -10,20 +13,35 @@ export interface WebSocketLimits {
   readonly lifetime: number;
 }
 
-/** What became of a connection. */
+/** What became of a connection, when the first of its ends closed it or a limit did. */
 export interface WebSocketEnd {
   readonly why: "client" | "cluster" | "idle" | "lifetime";
+  /** What the end sent that closed first (1005: nothing, 1006: it is gone without a close), or what both are sent for a limit. */
   readonly code: number;
   readonly ms: number;
-  /** By who sent them. Bytes of text are counted in UTF-16 units: to know more would mean to encode each message again. */
+  /** By who sent them. */
   readonly client: Traffic;
   readonly cluster: Traffic;
 }
 
 export interface Traffic {
   messages: number;
+  /** Of payload, without frames and before compression; text as UTF-8. */
   bytes: number;
 }
+
+// RFC 6455, 7.4.1. "Going away": nobody has done anything wrong, and the client may come back. The other two are what an end is told
+// that got no code, or no close at all, and are never sent.
+const GOING_AWAY = 1001;
+const NO_STATUS = 1005;
+const ABNORMAL = 1006;
+// What the end that is left hears when the other is gone without a close. 1014 is "Bad Gateway" in IANA's registry of close codes: what
+// 502 is to a request.
+const LOST = { client: GOING_AWAY, cluster: 1014 } as const;
+// The longest delay that a timer takes; after it, it is looked at again.
+const LONGEST = 2 ** 31 - 1;
+
+const encoder = new TextEncoder();
 
 /** The response for the client in the place of `upgraded`. `ended` is called once. */
 export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: WebSocketEnd) => void): Response {
@@ -33,48 +51,66 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
   const traffic = { client: { messages: 0, bytes: 0 }, cluster: { messages: 0, bytes: 0 } };
   let last = started;
   let timer: ReturnType<typeof setTimeout> | null = null;
-  let over = false;
+  let open = 2;
+  let told = false;
+  let expired = false;
 
-  const end = (why: WebSocketEnd["why"], code: number, reason: string) => {
-    if (over) return;
-    over = true;
-    clearTimeout(timer);
-    close(client, code, reason);
-    close(cluster, code, reason);
+  const tell = (why: WebSocketEnd["why"], code: number) => {
+    if (told) return;
+    told = true;
     ended({ why, code, ms: Date.now() - started, ...traffic });
   };
-  const look = () => {
-    const now = Date.now();
-    // 1001, "going away": the end has done nothing wrong and may come back (RFC 6455, 7.4.1).
-    if (limits.lifetime > 0 && now >= started + limits.lifetime) end("lifetime", 1001, "lifetime");
-    else if (limits.idle > 0 && now >= last + limits.idle) end("idle", 1001, "idle");
-    else arm(now);
+  const expire = (why: "idle" | "lifetime") => {
+    expired = true;
+    tell(why, GOING_AWAY);
+    close(client, GOING_AWAY, why);
+    close(cluster, GOING_AWAY, why);
   };
-  const arm = (now: number) => {
-    const due = Math.min(
-      limits.lifetime > 0 ? started + limits.lifetime : Number.POSITIVE_INFINITY,
-      limits.idle > 0 ? last + limits.idle : Number.POSITIVE_INFINITY,
-    );
-    if (due !== Number.POSITIVE_INFINITY) timer = setTimeout(look, due - now);
+  const watch = () => {
+    const now = Date.now();
+    const dies = limits.lifetime > 0 ? started + limits.lifetime : Number.POSITIVE_INFINITY;
+    const idles = limits.idle > 0 ? last + limits.idle : Number.POSITIVE_INFINITY;
+    if (now >= dies) expire("lifetime");
+    else if (now >= idles) expire("idle");
+    else timer = setTimeout(watch, Math.min(dies - now, idles - now, LONGEST));
+  };
+  const closed = () => {
+    if (--open === 0) clearTimeout(timer);
   };
   const connect = (from: WebSocket, to: WebSocket, who: "client" | "cluster") => {
-    from.accept();
+    // Else a Blob, whose bytes would have to be waited for.
+    from.binaryType = "arraybuffer";
+    // Half open: an end that has said goodbye still gets what the other was saying, and the other's own answer to the close.
+    from.accept({ allowHalfOpen: true });
     from.addEventListener("message", ({ data }) => {
+      // An end that does not answer a close may go on talking; the limit holds all the same.
+      if (expired) return;
       last = Date.now();
       traffic[who].messages++;
-      traffic[who].bytes += typeof data === "string" ? data.length : (data as ArrayBuffer).byteLength;
+      traffic[who].bytes +=
+        typeof data === "string" ? encoder.encode(data).byteLength : (data as ArrayBuffer).byteLength;
       try {
         to.send(data);
       } catch {
         // The other end has gone; its close event says so.
       }
     });
-    from.addEventListener("close", ({ code, reason }) => end(who, code, reason));
-    from.addEventListener("error", () => end(who, 1011, "connection lost"));
+    from.addEventListener("close", ({ code, reason }) => {
+      closed();
+      tell(who, code);
+      if (code === ABNORMAL) close(to, LOST[who], `${who} gone`);
+      else close(to, code, reason);
+    });
+    // No WebSocket any more what comes from there: the runtime has ended it, and no close event follows (measured).
+    from.addEventListener("error", () => {
+      closed();
+      tell(who, ABNORMAL);
+      close(to, LOST[who], `${who} failed`);
+    });
   };
   connect(cluster, client, "cluster");
   connect(client, cluster, "client");
-  arm(started);
+  watch();
 
   const headers = new Headers(upgraded.headers);
   // What each end compresses is between that end and the runtime now.
@@ -83,10 +119,9 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
   return new Response(null, { status: 101, headers, webSocket: handed });
 }
 
-/** 1005, 1006 and 1015 say what happened and are never sent (RFC 6455, 7.4.1). */
 function close(socket: WebSocket, code: number, reason: string): void {
   try {
-    if (code === 1005 || code === 1006 || code === 1015) socket.close();
+    if (code === NO_STATUS) socket.close();
     else socket.close(code, reason);
   } catch {
     // Closed already.

@@ -31,8 +31,9 @@ export class Origin {
   readonly name: string;
   /** Everything that reached it, in order. */
   readonly arrived: Arrived[] = [];
-  /** Answers upgrades; echoes what it gets, unless a test adds listeners of its own. */
+  /** Answers upgrades, and compresses messages where the URL ends in `?compressed`. What is said is the tests' to say. */
   readonly sockets = new WebSocketServer({ noServer: true });
+  readonly #compressing = new WebSocketServer({ noServer: true, perMessageDeflate: true });
   readonly #handlers = new Map<string, Handler>();
   readonly #server = createServer({ maxHeaderSize: 256 * 1024 }, (request, response) =>
     this.#answer(request, response),
@@ -42,7 +43,8 @@ export class Origin {
     this.name = name;
     this.#server.on("upgrade", (request, socket, head) => {
       this.#note(request);
-      this.sockets.handleUpgrade(request, socket, head, (client) => this.sockets.emit("connection", client, request));
+      const server = request.url?.endsWith("?compressed") ? this.#compressing : this.sockets;
+      server.handleUpgrade(request, socket, head, (client) => this.sockets.emit("connection", client, request));
     });
   }
 
@@ -72,7 +74,7 @@ export class Origin {
   }
 
   async close(): Promise<void> {
-    for (const client of this.sockets.clients) client.terminate();
+    for (const client of [...this.sockets.clients, ...this.#compressing.clients]) client.terminate();
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
   }
