@@ -44,6 +44,7 @@ export interface Outcome {
   readonly answer: Answer;
   /** Who gave it, or was asked last. */
   readonly choice?: Choice;
+  /** The body for mirrors. Undefined: there is nothing to copy, since no cluster was asked or the client did not mean it. */
   readonly copy: Upload["copy"];
 }
 
@@ -121,7 +122,8 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   }
   if (deadlines.ended || !answer) answer = { failed: deadlines.ended ?? "backend-missing" };
   if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
-  return { answer, ...(choice && { choice }), copy: sending.copy };
+  const meant = choice && !("failed" in answer && OF_THE_CLIENT.has(answer.failed));
+  return { answer, ...(choice && { choice }), copy: meant ? sending.copy : undefined };
 
   async function tryOnce(choice: Choice, asked: number, last: boolean): Promise<Answer> {
     const started = Date.now();

@@ -25,7 +25,7 @@ import { headerEdits, textOf } from "./environment.ts";
 import { type Answer, type Attempt, forward, type Outcome } from "./forward.ts";
 import { grpcAnswer, speaksGrpc } from "./grpc-web.ts";
 import { type GatewayParts, Isolate } from "./isolate.ts";
-import { drawMirrors, sendMirror } from "./mirror.ts";
+import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { combined, rewrittenPath } from "./rewrite.ts";
@@ -190,7 +190,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const asked = isolate.now();
     const { traffic } = isolate;
     const { retry, mirrors: everywhere = [] } = exchange.route;
-    const mirrors = drawMirrors(everywhere, request.method, Math.random);
+    const mirrors = drawMirrors(everywhere, request, Math.random);
     traffic.readHealth(exchange, c.env);
     const { answer, choice, copy } = await forward(exchange, request, {
       tries: traffic.triesOf(action, exchange, request),
@@ -206,8 +206,9 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     });
     record.upstreamMs = isolate.now() - asked;
     const chosen = choice && table.backends[choice.backend];
-    mirrors.push(...drawMirrors(chosen?.mirrors ?? [], request.method, Math.random));
-    if (mirrors.length > 0) exchange.waitUntil(sendMirrors(mirrors, copy, exchange, target, timeouts.total));
+    mirrors.push(...drawMirrors(chosen?.mirrors ?? [], request, Math.random));
+    if (mirrors.length > 0 && copy !== undefined)
+      exchange.waitUntil(sendMirrors(mirrors, copy, exchange, target, timeouts.total));
     if ("failed" in answer) return refuse(answer.failed, laterThan(answer));
     if (answer.own) changeable = answer.response;
     edits.unshift(...connectionEdits(answer.response.headers));
@@ -238,12 +239,13 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     target: RequestTarget,
     total: number,
   ): Promise<void> {
-    record.mirrors = mirrors.map(({ backend }) => table.backends[backend]?.name ?? "");
+    const named = copy instanceof Promise ? mirrors : fitting(mirrors, copy ?? null);
+    if (named.length === 0) return;
+    record.mirrors = named.map(({ backend }) => table.backends[backend]?.name ?? "");
     const body = await copy;
     if (body === undefined) return;
-    const fitting = mirrors.filter(({ maxBody }) => (body?.byteLength ?? 0) <= maxBody);
     await Promise.all(
-      fitting.map(({ backend }) =>
+      fitting(mirrors, body).map(({ backend }) =>
         sendMirror(() => prepare(backend, exchange, target), request.method, body, total || LONGEST_MIRROR),
       ),
     );

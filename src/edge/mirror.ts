@@ -2,12 +2,22 @@
 import type { TableMirror } from "../table/table.ts";
 import type { Attempt } from "./forward.ts";
 
-/** Those of `mirrors` that this request is copied to. */
-export function drawMirrors(mirrors: readonly TableMirror[], method: string, random: () => number): TableMirror[] {
+/** Those of `mirrors` that this request is copied to, unless a body of unknown length turns out too large. */
+export function drawMirrors(
+  mirrors: readonly TableMirror[],
+  { method, headers }: Request,
+  random: () => number,
+): TableMirror[] {
+  if (mirrors.length === 0) return [];
+  const stated = Number(headers.get("content-length") ?? 0);
   return mirrors.filter(
-    ({ ratio = 1, methods }) => (!methods || methods.includes(method)) && (ratio >= 1 || random() < ratio),
+    ({ ratio = 1, methods, maxBody }) =>
+      (!methods || methods.includes(method)) && stated <= maxBody && (ratio >= 1 || random() < ratio),
   );
 }
+
+export const fitting = (mirrors: readonly TableMirror[], body: Uint8Array | null): readonly TableMirror[] =>
+  body === null ? mirrors : mirrors.filter(({ maxBody }) => body.byteLength <= maxBody);
 
 /**
  * Sends one copy, for at most `patience` milliseconds, once the client's answer is on its way: a turn of the event loop later, so that

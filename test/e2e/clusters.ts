@@ -12,7 +12,10 @@ export interface Cluster {
   readonly origin: Origin;
 }
 
-/** Each cluster's ingress is in the variable with the cluster's name in upper case; ASSERTION_KEY is a key to sign with. */
+/**
+ * Each cluster's ingress is in the variable with the cluster's name in upper case, its service without an ingress in `<NAME>_SERVICE`;
+ * ASSERTION_KEY is a key to sign with.
+ */
 export class Clusters<Name extends string> {
   readonly gateway: Gateway;
   readonly #clusters: Readonly<Record<Name, Cluster>>;
@@ -31,7 +34,12 @@ export class Clusters<Name extends string> {
     );
     const { privateKey } = await generateKeyPair("ES256", { extractable: true });
     const texts = {
-      ...Object.fromEntries(started.map(([name, { ingress }]) => [name.toUpperCase(), ingress.url])),
+      ...Object.fromEntries(
+        started.flatMap(([name, { ingress, origin }]) => [
+          [name.toUpperCase(), ingress.url],
+          [`${name.toUpperCase()}_SERVICE`, `http://127.0.0.1:${origin.port}`],
+        ]),
+      ),
       ASSERTION_KEY: JSON.stringify({ ...(await exportJWK(privateKey)), kid: "assertion-1", alg: "ES256" }),
     };
     const gateway = await Gateway.start({ routes, texts, cf: true });

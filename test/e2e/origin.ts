@@ -11,6 +11,8 @@ export interface Arrived {
   readonly headers: IncomingHttpHeaders;
   /** As on the wire, in order. */
   readonly lines: readonly (readonly [name: string, value: string])[];
+  /** The connection that it came over, by the other end's port. */
+  readonly connection: number;
   /** Set when the connection closed before the answer was finished. */
   aborted: boolean;
 }
@@ -82,7 +84,8 @@ export class Origin {
   #note(request: IncomingMessage): Arrived {
     const { method = "", url = "", headers, rawHeaders } = request;
     const lines = rawHeaders.flatMap((name, i) => (i % 2 === 0 ? [[name, rawHeaders[i + 1] as string] as const] : []));
-    const arrived: Arrived = { method, url, headers, lines, aborted: false };
+    const connection = request.socket.remotePort ?? 0;
+    const arrived: Arrived = { method, url, headers, lines, connection, aborted: false };
     this.arrived.push(arrived);
     return arrived;
   }

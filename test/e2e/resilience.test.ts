@@ -294,7 +294,7 @@ describeWithRealParts("resilience", () => {
       });
       const { sent, response } = on.open(path, { method: "PUT", headers });
       sent.write(body.subarray(0, 150_000));
-      await until("the cluster has the beginning", () => begun);
+      await until("the cluster has the beginning", () => begun > 0);
       sent.end(body.subarray(150_000));
       expect((await response).statusCode).toBe(503);
       expect(whole).toEqual(await digest(Readable.from([body])));
