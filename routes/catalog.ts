@@ -16,6 +16,7 @@ export default api(
       {
         policies: [rateLimit({ per: "client", limit: 300, window: "1m", onStoreFailure: "open" })],
         to: eu.service("catalog").or(us.service("catalog")),
+        retry: { attempts: 2 },
       },
     ),
     route(

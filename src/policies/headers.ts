@@ -58,11 +58,13 @@ export function headerChanges(
       all.push({
         action,
         name: name.toLowerCase(),
-        value: typeof value === "string" ? value : context.reference(value),
+        value: typeof value === "string" ? value : name === "__proto__" ? "" : context.reference(value),
       });
     }
   }
   for (const { name, action } of all) {
+    // zod passes over this name, and so over its value.
+    if (name === "__proto__") context.problem(`headers cannot ${action} "${name}"`, "take it out of the list");
     if (FIXED.test(name) && (action !== "remove" || direction === "request")) {
       context.problem(
         `headers cannot ${action} "${name}" in the ${direction}: the gateway decides it`,
