@@ -78,7 +78,7 @@ const saySomething = (listeners: readonly Listener[]): boolean =>
 function listenerStatement(listener: Listener, exports: Constant, identifiers: Identifiers): Statement {
   const { name, owner, port, protocol, hostname } = listener;
   exports.identifier = identifiers.take(name, "Listener");
-  const value = call("listener", nameFrom(name), properties({ port, protocol, host: hostname }));
+  const value = call("listener", name, properties({ port, protocol, host: hostname }));
   return { ...(owner.kind !== "Gateway" && { comment: [`Of ${owner.subject}.`] }), exports, value };
 }
 

@@ -151,7 +151,9 @@ function stickyCookie(field: Field, name: string): Properties | undefined {
   }
   const cookie = field.at("cookie");
   // Until version 1.4 the name stood outside.
-  const given = cookie?.at("name")?.text() ?? field.at("sessionName")?.text() ?? nameFrom(name);
+  const given = cookie?.at("name") ?? field.at("sessionName");
+  const isUsable = given === undefined || /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(given.text() ?? "");
+  if (!isUsable) given.refuse("is no name of a cookie");
   const path = cookie?.at("path");
   if (path && path.text() !== "/") path.refuse("the cookie is for every path");
   cookie?.at("lifetimeType")?.choice("Permanent", "Session");
@@ -161,7 +163,8 @@ function stickyCookie(field: Field, name: string): Properties | undefined {
   if (session) (cookie?.at("lifetimeType") ?? field).differ("the browser keeps the cookie when the session ends");
   field.differ("keeps clients at one of the backendRefs, not at one of its pods");
   const maxAge = milliseconds && Math.ceil(milliseconds / 1000);
-  return properties({ cookie: given, maxAge: maxAge || undefined });
+  const cookieName = given && isUsable ? (given.content as string) : nameFrom(name);
+  return properties({ cookie: cookieName, maxAge: maxAge || undefined });
 }
 
 /** What the gateway itself gives an answer at most: build/timeouts.ts. */
