@@ -32,19 +32,20 @@ export function moduleFiles(
   });
 
   const files = new Map<string, string>();
-  const identifiers = new Identifiers();
-  const reaching = clusters.statements(new Identifiers());
-  if (reaching.length > 0) files.set(CLUSTERS_FILE, printModule(reaching));
-
   const shown = saySomething(listeners) ? listeners : [];
   const constants = new Map(shown.map((listener) => [listener, constant(`./${LISTENERS_FILE}`)]));
+  // An API's file has names of listeners and of clusters, the index names of listeners and of APIs.
+  const identifiers = new Identifiers();
   const listening = shown.map((listener) =>
     listenerStatement(listener, constants.get(listener) as Constant, identifiers),
   );
+  const reaching = clusters.statements(identifiers);
   if (listening.length > 0) files.set(LISTENERS_FILE, printModule(listening));
+  if (reaching.length > 0) files.set(CLUSTERS_FILE, printModule(reaching));
 
+  const inIndex = new Identifiers([...constants.values()].map(({ identifier }) => identifier));
   for (const api of apis) {
-    api.constant.identifier = identifiers.take(api.name, "Api");
+    api.constant.identifier = inIndex.take(api.name, "Api");
     files.set(`${api.name}.ts`, apiFile(api, listeners, constants));
   }
   const index: Statement = {
