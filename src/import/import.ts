@@ -8,12 +8,12 @@ import { ConfigurationRefused, Problems, shown } from "../build/problem.ts";
 import { attach } from "./attachment.ts";
 import { Clusters } from "./clusters.ts";
 import { type Endpoints, readEndpoints, WITHOUT_ENDPOINTS } from "./endpoints.ts";
-import type { Field } from "./field.ts";
-import { chooseGateway, isGateway, isListenerSet, isRoute } from "./listeners.ts";
-import { GATEWAY_API, parseManifest, type Resource, readSources, type Source } from "./manifests.ts";
+import { chooseGateway } from "./listeners.ts";
+import { parseManifest, type Resource, readSources, type Source } from "./manifests.ts";
 import { moduleFiles } from "./module.ts";
 import { nameOf, References } from "./references.ts";
-import { CLUSTERS_OWN, entriesOf, markdown, type Report } from "./report.ts";
+import { entriesOf, markdown, type Report } from "./report.ts";
+import { settle, unreadOf } from "./unread.ts";
 
 export interface ImportOptions {
   /** "namespace/name"; needed where the manifests have several. */
@@ -88,7 +88,7 @@ export function convert(
 
   const report: Report = {
     gateway: `${gateway.namespace}/${gateway.name}`,
-    entries: resources.flatMap((resource) => entriesOf(resource, isClusters(resource) ? CLUSTERS_OWN : undefined)),
+    entries: resources.flatMap((resource) => entriesOf(resource, unreadOf(resource))),
     notes: notesOf({ references, clusters, endpoints, given: given !== undefined, routes: attachment.routes.length }),
   };
   files.set("REPORT.md", markdown(report));
@@ -118,76 +118,6 @@ function distinct(resources: readonly Resource[]): Resource[] {
 }
 
 const uidOf = ({ root }: Resource): unknown => root.at("metadata")?.at("uid")?.content;
-
-/** What says nothing to a gateway, and what can never be carried. The rest is left to whoever reads it. */
-function settle(resource: Resource, chosen: Resource): void {
-  const { kind, root } = resource;
-  const isOther = isGateway(resource) && resource !== chosen;
-  const isRead = isGateway(resource) || isRoute(resource) || isListenerSet(resource) || isGrant(resource);
-  if (isOther) root.ignore("is another Gateway");
-  else if (!isRead && !isClusters(resource)) settleOther(resource);
-  if (isOther || root.verdict) return;
-  root.at("apiVersion")?.carry();
-  root.at("status")?.ignore("what a controller has found");
-  const metadata = root.at("metadata");
-  if (!metadata?.at("name")) root.problem("has no `metadata.name`", "name it");
-  for (const [name, field] of metadata?.members() ?? []) {
-    if (name === "annotations") settleAnnotations(field);
-    else if (BOOKKEEPING.has(name) || (name === "labels" && kind !== "Namespace")) field.verdict = CLUSTERS_OWN;
-  }
-  if (resource === chosen) settleGateway(root);
-}
-
-const isGrant = ({ group, kind }: Resource): boolean => group === GATEWAY_API && kind === "ReferenceGrant";
-
-/** Objects of the cluster that others refer to. What nobody reads of them says nothing to a gateway. */
-const isClusters = ({ group, kind }: Resource): boolean => group === "" && (kind === "Service" || kind === "Namespace");
-
-// ObjectMeta of apimachinery.
-const BOOKKEEPING = new Set([
-  "creationTimestamp",
-  "deletionGracePeriodSeconds",
-  "deletionTimestamp",
-  "finalizers",
-  "generateName",
-  "generation",
-  "managedFields",
-  "ownerReferences",
-  "resourceVersion",
-  "selfLink",
-  "uid",
-]);
-
-/** Of tools that keep account of what they have applied. */
-const TOOLS =
-  /^(?:kubectl\.kubernetes\.io|meta\.helm\.sh|helm\.sh|argocd\.argoproj\.io|config\.kubernetes\.io|kustomize\.toolkit\.fluxcd\.io)\//;
-
-function settleAnnotations(annotations: Field): void {
-  for (const [name, field] of annotations.members()) {
-    if (TOOLS.test(name)) field.verdict = CLUSTERS_OWN;
-    else field.refuse("an annotation tells another program what to do");
-  }
-  annotations.carry();
-}
-
-function settleGateway(root: Field): void {
-  const spec = root.required("spec");
-  spec?.at("gatewayClassName")?.ignore("this gateway serves it, whatever the class");
-  spec?.at("addresses")?.refuse("the platform gives the addresses: bind the Worker to a route of the zone");
-  spec?.at("infrastructure")?.refuse("nothing is made in the cluster");
-  spec?.at("tls")?.at("backend")?.refuse("give the cluster its client certificate: certificate: binding(...)");
-  spec?.at("tls")?.at("frontend")?.refuse("certificates of clients are for the Cloudflare zone to check");
-}
-
-/** Kinds that are not read. Routes of other protocols and policies would have an effect, so they are not passed over. */
-function settleOther({ group, kind, root }: Resource): void {
-  const spec = root.content instanceof Map ? root.content.get("spec") : undefined;
-  const members = spec?.content instanceof Map ? spec.content : new Map<string, Field>();
-  if (group === GATEWAY_API && /Route$/.test(kind)) root.refuse("a Worker gets HTTP requests alone");
-  else if (members.has("targetRef") || members.has("targetRefs"))
-    root.refuse("a policy that is attached to others: say it with the policies of routes/");
-  else root.ignore("a kind that is not read");
-}
 
 interface Told {
   readonly references: References;

@@ -2,6 +2,7 @@
 import type { Problems } from "../build/problem.ts";
 import type { Field } from "./field.ts";
 import { byAge, GATEWAY_API, type Reference, type Resource, sameObject } from "./manifests.ts";
+import { Names, nameFrom } from "./names.ts";
 import type { NamespaceRule, Namespaces } from "./namespaces.ts";
 
 export interface Listener {
@@ -87,10 +88,15 @@ interface Candidate extends Listener {
 
 /** All listeners of `gateway` and `sets` that can be served, in the order of precedence (ListenerSetSpec.listeners). */
 export function listenersOf(gateway: Resource, sets: readonly Resource[], namespaces: Namespaces): Listener[] {
-  const candidatesOf = (owner: Resource) =>
-    (owner.root.required("spec")?.items("listeners") ?? []).flatMap((field) =>
-      candidateOf(field, owner, gateway, namespaces),
-    );
+  const candidatesOf = (owner: Resource) => {
+    const fields = owner.root.required("spec")?.items("listeners") ?? [];
+    const candidates = fields.flatMap((field) => candidateOf(field, owner, gateway, namespaces));
+    return candidates.filter((one, at) => {
+      const isFirst = candidates.findIndex(({ section }) => section === one.section) === at;
+      if (!isFirst) one.field.refuse(`has the name of another listener, ${one.section}`);
+      return isFirst;
+    });
+  };
   const own = candidatesOf(gateway);
   // Of a Gateway's own that are not distinct none may be picked (GatewaySpec.listeners). After that the first stays (GEP-1713).
   const accepted = own.filter((one) => !conflicts(one, own));
@@ -113,16 +119,14 @@ function conflicts(one: Candidate, others: readonly Candidate[]): boolean {
   return false;
 }
 
+/** `listeners` begin with the Gateway's own, which keep their names. */
 function withUniqueNames(listeners: readonly Listener[]): Listener[] {
-  const taken = new Set(listeners.filter(({ owner }) => isGateway(owner)).map(({ section }) => section));
+  const names = new Names();
   return listeners.map((listener) => {
     const { section, owner } = listener;
-    if (isGateway(owner)) return listener;
-    const alone = listeners.filter((one) => one.section === section).length === 1;
-    const choices = [...(alone ? [section] : []), `${owner.name}.${section}`];
-    const name = choices.find((choice) => !taken.has(choice)) ?? `${owner.namespace}.${owner.name}.${section}`;
-    taken.add(name);
-    return { ...listener, name };
+    const alone = isGateway(owner) || listeners.every((one) => one === listener || one.section !== section);
+    const choices = [`${owner.name}.${section}`, `${owner.namespace}.${owner.name}.${section}`];
+    return { ...listener, name: names.take(...[...(alone ? [section] : []), ...choices].map(nameFrom)) };
   });
 }
 

@@ -32,19 +32,20 @@ export function moduleFiles(
   });
 
   const files = new Map<string, string>();
-  const identifiers = new Identifiers();
-  const reaching = clusters.statements(new Identifiers());
-  if (reaching.length > 0) files.set(CLUSTERS_FILE, printModule(reaching));
-
   const shown = saySomething(listeners) ? listeners : [];
   const constants = new Map(shown.map((listener) => [listener, constant(`./${LISTENERS_FILE}`)]));
+  // An API's file has names of listeners and of clusters, the index names of listeners and of APIs.
+  const identifiers = new Identifiers();
   const listening = shown.map((listener) =>
     listenerStatement(listener, constants.get(listener) as Constant, identifiers),
   );
+  const reaching = clusters.statements(identifiers);
   if (listening.length > 0) files.set(LISTENERS_FILE, printModule(listening));
+  if (reaching.length > 0) files.set(CLUSTERS_FILE, printModule(reaching));
 
+  const inIndex = new Identifiers([...constants.values()].map(({ identifier }) => identifier));
   for (const api of apis) {
-    api.constant.identifier = identifiers.take(api.name, "Api");
+    api.constant.identifier = inIndex.take(api.name, "Api");
     files.set(`${api.name}.ts`, apiFile(api, listeners, constants));
   }
   const index: Statement = {
@@ -78,7 +79,7 @@ const saySomething = (listeners: readonly Listener[]): boolean =>
 function listenerStatement(listener: Listener, exports: Constant, identifiers: Identifiers): Statement {
   const { name, owner, port, protocol, hostname } = listener;
   exports.identifier = identifiers.take(name, "Listener");
-  const value = call("listener", nameFrom(name), properties({ port, protocol, host: hostname }));
+  const value = call("listener", name, properties({ port, protocol, host: hostname }));
   return { ...(owner.kind !== "Gateway" && { comment: [`Of ${owner.subject}.`] }), exports, value };
 }
 

@@ -41,7 +41,11 @@ const RESERVED =
 
 /** Constants of one module, or of modules that import each other. */
 export class Identifiers {
-  readonly #taken = new Set([...RESERVED, ...Object.keys(portcullis)]);
+  readonly #taken: Set<string>;
+
+  constructor(taken: Iterable<string> = []) {
+    this.#taken = new Set([...RESERVED, ...Object.keys(portcullis), ...taken]);
+  }
 
   /** `orders-next` as `ordersNext`; with `suffix` where that is taken: `gatewayApi`. */
   take(name: string, suffix: string): string {

@@ -23,12 +23,8 @@ export interface Report {
   readonly notes: readonly string[];
 }
 
-const UNKNOWN: Verdict = { kind: "refused", note: "this importer does not know the field" };
-
-export const CLUSTERS_OWN: Verdict = { kind: "ignored", note: "the cluster's own" };
-
 /** `unread` is what becomes of fields that nobody has read. */
-export function entriesOf({ subject, root }: Resource, unread = UNKNOWN): Entry[] {
+export function entriesOf({ subject, root }: Resource, unread: Verdict): Entry[] {
   const entries: Entry[] = [];
   const add = ({ path, line, origin }: Field, { kind, ...rest }: Verdict): void => {
     entries.push({ resource: subject, field: path, verdict: kind, ...rest, file: origin.file, line });

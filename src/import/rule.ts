@@ -151,17 +151,20 @@ function stickyCookie(field: Field, name: string): Properties | undefined {
   }
   const cookie = field.at("cookie");
   // Until version 1.4 the name stood outside.
-  const given = cookie?.at("name")?.text() ?? field.at("sessionName")?.text() ?? nameFrom(name);
+  const given = cookie?.at("name") ?? field.at("sessionName");
+  const isUsable = given === undefined || /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(given.text() ?? "");
+  if (!isUsable) given.refuse("is no name of a cookie");
   const path = cookie?.at("path");
   if (path && path.text() !== "/") path.refuse("the cookie is for every path");
   cookie?.at("lifetimeType")?.choice("Permanent", "Session");
   const lifetime = field.at("absoluteTimeout");
   const milliseconds = lifetime && durationOf(lifetime);
-  const session = cookie?.at("lifetimeType")?.content !== "Permanent";
-  if (session) (cookie?.at("lifetimeType") ?? field).differ("the browser keeps the cookie when the session ends");
-  field.differ("keeps clients at one of the backendRefs, not at one of its pods");
+  const ends =
+    cookie?.at("lifetimeType")?.content === "Permanent" ? "" : "; the browser keeps the cookie after the session";
+  field.differ(`keeps clients at one of the backendRefs, not at one of its pods${ends}`);
   const maxAge = milliseconds && Math.ceil(milliseconds / 1000);
-  return properties({ cookie: given, maxAge: maxAge || undefined });
+  const cookieName = given && isUsable ? (given.content as string) : nameFrom(name);
+  return properties({ cookie: cookieName, maxAge: maxAge || undefined });
 }
 
 /** What the gateway itself gives an answer at most: build/timeouts.ts. */
@@ -216,7 +219,7 @@ const MOST_ATTEMPTS = 100;
 
 /** HTTPRouteRetry. It does not know of methods, so the ones that may not be repeated are repeated as well. */
 function retryOf(field: Field): { attempts: number; code: Properties } {
-  const attempts = field.at("attempts")?.integer(1, 2 ** 31 - 1);
+  const attempts = field.at("attempts")?.integer(0, 2 ** 31 - 1);
   if (attempts && attempts > MOST_ATTEMPTS) field.at("attempts")?.differ(`at most ${MOST_ATTEMPTS}`);
   const backoff = field.at("backoff");
   const base = backoff && durationOf(backoff);
@@ -227,7 +230,7 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
   return {
     attempts: attempts ?? 2,
     code: properties({
-      attempts: attempts && Math.min(attempts, MOST_ATTEMPTS),
+      attempts: attempts === undefined ? undefined : Math.min(attempts, MOST_ATTEMPTS),
       on: [...new Set(codes), "connection", "timeout"],
       methods: "any",
       backoff: base ? properties({ base: backoff.content as string }) : undefined,

@@ -47,7 +47,7 @@ describe("usage", () => {
   it.each([[["--help"]], [["help"]]])("%j tells the commands", async (args) => {
     const { code, out, err } = await gateway(args);
     expect([code, err]).toEqual([0, ""]);
-    for (const command of ["dev", "check", "build", "token", "deploy"])
+    for (const command of ["dev", "check", "build", "import", "token", "deploy"])
       expect(out).toMatch(new RegExp(`^  ${command} `, "m"));
   });
 
@@ -58,6 +58,7 @@ describe("usage", () => {
       "token",
       ["--sub <subject>", "--scope <scopes>", "--client <id>", "--expires <duration>", "--claim <name=value...>"],
     ],
+    ["import", ["--gateway <ns/name>", "--endpoints <file>", "--out <dir>", "--force", "--strict", "--json"]],
     ["deploy", ["--routes <path>", "--config <file>", "--dry-run"]],
     ["dev", ["--routes <path>", "--port <port>", "--redis <kind>", "--json"]],
   ])("%s --help tells its options", async (command, options) => {
@@ -72,6 +73,9 @@ describe("usage", () => {
     ["an unknown option", ["check", "--rotes", "a"], "(Did you mean --routes?)"],
     ["more than it takes", ["check", "routes"], "too many arguments for 'check'"],
     ["build without a folder", ["build"], "required option '--out <dir>' not specified"],
+    ["import of nothing", ["import", "--out", "a"], "missing required argument 'manifests'"],
+    ["import without a folder", ["import", "a.yaml"], "required option '--out <dir>' not specified"],
+    ["a Gateway without its namespace", ["import", "a", "--out", "b", "--gateway", "c"], "written as namespace/name."],
     ["a token of nobody", ["token"], "required option '--sub <subject>' not specified"],
     ["a token of an empty subject", ["token", "--sub", ""], "A token is about somebody."],
     [
@@ -167,6 +171,101 @@ shop/index.ts:5  route "shop/all": \`policies.0\`: must be a policy such as cors
     ]);
     expect(own.err).toContain('routes.ts:2  env("EU"): is not in wrangler.json');
     expect([own.code, other.code, other.err]).toEqual([1, 0, ""]);
+  });
+});
+
+const MANIFESTS = await readFile("test/import/fixtures/minimal.yaml", "utf8");
+
+describe("import", () => {
+  const broken = MANIFESTS.replace("port: 80", "port: none");
+  const imports = async (args: readonly string[], text = MANIFESTS) => {
+    const folder = await folderOf({ "shop.yaml": text });
+    return { folder, ...(await gateway(["import", "shop.yaml", "--out", "routes", ...args], { cwd: folder })) };
+  };
+
+  it("writes a module, and tells what is refused and what to do next", async () => {
+    const { folder, code, out, err } = await imports([]);
+    expect([code, err]).toEqual([0, ""]);
+    expect(
+      out,
+    ).toBe(`refused  shop.yaml:18  HTTPRoute shop/orders spec.rules[0].tpyo: this importer does not know the field
+The manifests have no Services, so that those of the routes exist is taken for granted.
+CLUSTER_INGRESS is to hold the URL of an ingress that finds Services by /namespace/service in front of the path. To reach them otherwise, say how in a file for --endpoints (docs/from-gateway-api.md).
+Clusters at a URL see that URL's host, or the Service's \`host\`, as Host, and the client's in X-Forwarded-Host: \`fetch\` sends no other. A binding keeps the client's.
+1 refused, 0 carried with a difference, 19 carried, 1 not for the gateway
+imported  Gateway infra/public into routes: 1 API, 1 listener, 1 cluster
+next: npm run gateway -- check --routes routes
+`);
+    expect((await readdir(join(folder, "routes"))).sort()).toEqual([
+      "REPORT.md",
+      "clusters.ts",
+      "index.ts",
+      "orders.ts",
+    ]);
+  });
+
+  it("--strict ends with 1, and has written all the same", async () => {
+    const { folder, code } = await imports(["--strict"]);
+    expect(code).toBe(1);
+    expect(await readdir(join(folder, "routes"))).toContain("index.ts");
+    expect((await imports(["--strict"], MANIFESTS.replace(/ +tpyo: .*\n/, ""))).code).toBe(0);
+  });
+
+  it("--json tells of every field", async () => {
+    const { code, out } = await imports(["--json"]);
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      ok: true,
+      gateway: "infra/public",
+      apis: 1,
+      files: ["clusters.ts", "orders.ts", "index.ts", "REPORT.md"],
+      entries: expect.arrayContaining([
+        {
+          resource: "HTTPRoute shop/orders",
+          field: "spec.rules[0].tpyo",
+          verdict: "refused",
+          note: "this importer does not know the field",
+          file: "shop.yaml",
+          line: 18,
+        },
+      ]),
+    });
+  });
+
+  it("of manifests with mistakes tells file, line and fix, ends with 1, and writes nothing", async () => {
+    const { folder, code, out, err } = await imports([], broken);
+    expect([code, out]).toEqual([1, ""]);
+    expect(
+      err,
+    ).toBe(`shop.yaml:6  Gateway infra/public: \`spec.listeners[0].port\` must be a whole number from 1 to 65535
+    fix: write it as the API's reference says
+1 problem; nothing was changed
+`);
+    expect(await readdir(folder)).toEqual(["shop.yaml"]);
+    expect(JSON.parse((await imports(["--json"], broken)).out)).toMatchObject({ ok: false, problems: [{ line: 6 }] });
+  });
+
+  it("reads standard input", async () => {
+    const folder = await folderOf({ "shop.yaml": MANIFESTS });
+    const { code, out } = await run(
+      "sh",
+      ["-c", `"${process.execPath}" "${CLI}" import - --out routes <shop.yaml`],
+      folder,
+      {},
+    );
+    expect(code).toBe(0);
+    expect(out).toContain("refused  stdin:18  ");
+  });
+
+  it("writes over nothing without --force", async () => {
+    const { folder } = await imports([]);
+    const again = ["import", "shop.yaml", "--out", "routes"];
+    const { code, err } = await gateway(again, { cwd: folder });
+    expect([code, err]).toEqual([
+      1,
+      "routes: has files already\n    fix: give another folder with --out DIR, or --force to write over them\n1 problem; nothing was changed\n",
+    ]);
+    expect((await gateway([...again, "--force"], { cwd: folder })).code).toBe(0);
   });
 });
 

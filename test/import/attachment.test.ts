@@ -124,6 +124,11 @@ describe("a listener", () => {
     expect(code(result.files.get("listeners.ts"))).toContain("export const c");
   });
 
+  it("of two with one name the first is served", () => {
+    const result = imported(gateway("{ name: a, port: 81, protocol: HTTP }, { name: a, port: 82, protocol: HTTP }"));
+    expect(refusals(result)).toEqual(["5 spec.listeners[1]: has the name of another listener, a"]);
+  });
+
   it("cannot share its port with one of another protocol", () => {
     const both = "{ name: a, port: 80, protocol: HTTP }, { name: b, port: 80, protocol: HTTPS, hostname: b.com }";
     expect(imported(gateway(both)).totals.listeners).toBe(0);

@@ -529,6 +529,17 @@ describe("names", () => {
     ]);
   });
 
+  it("of a listener, a Service and a route are told apart where they meet", () => {
+    const manifests = withRules("- backendRefs: [{ name: http, port: 80 }]")
+      .replace("port: 80, protocol", "port: 8080, protocol")
+      .replace("name: orders", "name: http");
+    const { files } = imported(`${manifests}---\n${service("shop/http")}`);
+    expect(files.get("http.ts")).toContain('import { httpService } from "./clusters.ts";');
+    expect(code(files.get("index.ts"))).toContain(
+      'import httpApi from "./http.ts"; import { http } from "./listeners.ts";',
+    );
+  });
+
   it("of routes in several namespaces say which", () => {
     const route = (namespace: string) => `
 ---
