@@ -1,7 +1,7 @@
 /** Asking a cluster: one try after the other, each under its deadlines, until one has an answer to give. */
 import { connect } from "cloudflare:sockets";
 import type { Exchange } from "../policies/contract.ts";
-import { hold } from "../policies/held-body.ts";
+import { canHold, hold } from "../policies/held-body.ts";
 import type { ProblemCode } from "../table/problems.ts";
 import type { TableRetry, Timeouts } from "../table/table.ts";
 import { parseRetryAfter } from "../traffic/backoff.ts";
@@ -181,6 +181,7 @@ async function holdForRetry(
 ): Promise<void> {
   const body = exchange.body === undefined ? request.body : exchange.body;
   if (!(body instanceof ReadableStream) || (methods && !methods.includes(request.method))) return;
+  if (!canHold(body, request.body)) return;
   const stated = request.headers.get("content-length");
   if (stated === "0" || Number(stated ?? 0) > maxBody) return;
   deadlines.begin();

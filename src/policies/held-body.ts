@@ -15,7 +15,23 @@ interface ByteReader {
   releaseLock(): void;
 }
 
-/** Reads the first `limit` bytes of `source`, in one read that waits for all of them: a default reader gets 4 KB at a time (measured). */
+interface Begun {
+  readonly begun: Uint8Array;
+  readonly source: ReadableStream<Uint8Array>;
+}
+
+// What the streams made here begin with and go on with. Such a stream cannot be held by reading it: a pipe from one TransformStream
+// into another neither moves anything nor fails (measured; workerd logs that it is not implemented).
+const resumed = new WeakMap<ReadableStream<Uint8Array>, Begun>();
+
+/** Whether the runtime can move the rest of it, once a part is held: it is the client's own body, or has been held before. */
+export const canHold = (body: ReadableStream<Uint8Array>, clients: ReadableStream<Uint8Array> | null): boolean =>
+  body === clients || resumed.has(body);
+
+/**
+ * Reads the first `limit` bytes of `source`, in one read that waits for all of them: a default reader gets 4 KB at a time (measured).
+ * What was held before may be held again, with another limit.
+ */
 export async function hold(
   source: ReadableStream<Uint8Array>,
   limit: number,
@@ -23,21 +39,41 @@ export async function hold(
 ): Promise<Held> {
   const length = /^[0-9]{1,15}$/.test(contentLength ?? "") ? Number(contentLength) : undefined;
   const room = Math.min(limit, length ?? limit) + 1;
-  const reader = source.getReader({ mode: "byob" }) as ByteReader;
-  const { value: begun = new Uint8Array() } = await reader.read(new Uint8Array(room), { min: room });
-  reader.releaseLock();
+  const before = resumed.get(source);
+  if (before && before.begun.length >= room) return { begun: before.begun.subarray(0, room), more: true, body: source };
+  const begun = await begin(before?.source ?? source, room, before?.begun);
   if (begun.length < room) return { begun, more: false, body: begun };
-  return { begun, more: true, body: resumed(begun, source, length) };
+  return { begun, more: true, body: resume({ begun, source: before?.source ?? source }, length) };
+}
+
+/** `known`, what was read of it before, and as much more as makes `room` bytes of both. */
+async function begin(
+  source: ReadableStream<Uint8Array>,
+  room: number,
+  known: Uint8Array = new Uint8Array(),
+): Promise<Uint8Array> {
+  const reader = source.getReader({ mode: "byob" }) as ByteReader;
+  const wanted = room - known.length;
+  const { value: read = new Uint8Array() } = await reader.read(new Uint8Array(wanted), { min: wanted });
+  reader.releaseLock();
+  if (known.length === 0) return read;
+  const begun = new Uint8Array(known.length + read.length);
+  begun.set(known);
+  begun.set(read, known.length);
+  return begun;
 }
 
 /**
- * A stream of `begun` and then of the rest of `source`. The runtime's own pipe moves the rest, at the pace of its reader and without a
+ * A stream of what has begun and then of the rest. The runtime's own pipe moves the rest, at the pace of its reader and without a
  * turn through JavaScript per chunk; with a known length the origin still gets a Content-Length.
  */
-function resumed(begun: Uint8Array, source: ReadableStream<Uint8Array>, length: number | undefined) {
+function resume(parts: Begun, length: number | undefined): ReadableStream<Uint8Array> {
+  const { begun, source } = parts;
   const { readable, writable } = length === undefined ? new IdentityTransformStream() : new FixedLengthStream(length);
+  resumed.set(readable, parts);
   const pump = async () => {
     const writer = writable.getWriter();
+    // Until somebody reads. When it is held again nobody ever does, and the rest is for the stream that is made then.
     await writer.write(begun);
     writer.releaseLock();
     await source.pipeTo(writable);

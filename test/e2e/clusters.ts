@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { exportJWK, generateKeyPair } from "jose";
 import { onTestFinished } from "vitest";
 import { type Answer, type Asking, ask, open } from "./client.ts";
-import { Gateway } from "./gateway.ts";
+import { Gateway, type GatewayParts } from "./gateway.ts";
 import { Ingress } from "./ingress.ts";
 import { type Handler, Origin } from "./origin.ts";
 
@@ -25,7 +25,11 @@ export class Clusters<Name extends string> {
     this.#clusters = clusters;
   }
 
-  static async start<Name extends string>(names: readonly Name[], routes: string): Promise<Clusters<Name>> {
+  static async start<Name extends string>(
+    names: readonly Name[],
+    routes: string,
+    options: Pick<GatewayParts, "inspected"> = {},
+  ): Promise<Clusters<Name>> {
     const started = await Promise.all(
       names.map(async (name) => {
         const origin = await Origin.start(name);
@@ -42,7 +46,7 @@ export class Clusters<Name extends string> {
       ),
       ASSERTION_KEY: JSON.stringify({ ...(await exportJWK(privateKey)), kid: "assertion-1", alg: "ES256" }),
     };
-    const gateway = await Gateway.start({ routes, texts, cf: true });
+    const gateway = await Gateway.start({ routes, texts, cf: true, ...options });
     return new Clusters(gateway, Object.fromEntries(started) as Record<Name, Cluster>);
   }
 

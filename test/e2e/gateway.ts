@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { WebSocket } from "ws";
 import { compileRoutes } from "../../src/build/compile.ts";
 import { emit } from "../../src/build/emit.ts";
 import type { DecisionRecord } from "../../src/policies/contract.ts";
@@ -21,6 +22,8 @@ export interface GatewayParts {
   readonly services?: Readonly<Record<string, number>>;
   /** Whether requests tell `request.cf` in CF_HEADER. workerd then tells nothing of its own, such as the peer's address. */
   readonly cf?: boolean;
+  /** With the inspector, which `heap` asks. */
+  readonly inspected?: boolean;
 }
 
 export class Gateway {
@@ -28,16 +31,19 @@ export class Gateway {
   readonly records: DecisionRecord[];
   readonly #workerd: Running;
   readonly #folder: string;
+  readonly #inspector: number | undefined;
+  #session: Promise<WebSocket> | undefined;
 
-  private constructor(workerd: Running, port: number, records: DecisionRecord[], folder: string) {
+  private constructor(workerd: Running, ports: Ports, records: DecisionRecord[], folder: string) {
     this.#workerd = workerd;
-    this.port = port;
+    this.port = ports.listen as number;
+    this.#inspector = ports["listen-inspector"];
     this.records = records;
     this.#folder = folder;
   }
 
   /** Throws ConfigurationRefused when the build refuses the routes. */
-  static async start({ routes, texts, services = {}, cf = false }: GatewayParts): Promise<Gateway> {
+  static async start({ routes, texts, services = {}, cf = false, inspected = false }: GatewayParts): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "portcullis-gateway-"));
     mkdirSync(join(folder, "routes"));
     writeFileSync(join(folder, "routes", "index.ts"), routes);
@@ -45,17 +51,20 @@ export class Gateway {
     writeFileSync(join(folder, "out", "gateway.capnp"), configuration(texts, services, cf));
 
     const records: DecisionRecord[] = [];
-    let port: number | undefined;
-    const running = run(workerd, ["serve", join(folder, "out", "gateway.capnp"), "--control-fd=3"], {
+    const ports: Ports = {};
+    const inspector = inspected ? ["--inspector-addr=127.0.0.1:0"] : [];
+    const running = run(workerd, ["serve", join(folder, "out", "gateway.capnp"), "--control-fd=3", ...inspector], {
       onLine: (line) => {
         if (line.startsWith("{")) records.push(JSON.parse(line));
       },
       onFd3: (line) => {
-        port = (JSON.parse(line) as { event: string; port: number }).port;
+        const { event, port } = JSON.parse(line) as { event: keyof Ports; port: number };
+        ports[event] = port;
       },
     });
     try {
-      return new Gateway(running, await until("workerd listens", () => port), records, folder);
+      await until("workerd listens", () => ports.listen);
+      return new Gateway(running, ports, records, folder);
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${running.output()}`);
     }
@@ -86,11 +95,28 @@ export class Gateway {
     return Number(/^VmRSS:\s+([0-9]+) kB$/m.exec(status)?.[1]) * 1024;
   }
 
+  /** Bytes that the isolate holds, garbage included: V8's heap, what stands behind ArrayBuffers, and the runtime's own objects in it. */
+  async heap(): Promise<number> {
+    this.#session ??= new Promise((resolve, reject) => {
+      const socket = new WebSocket(`ws://127.0.0.1:${this.#inspector}/gateway`);
+      socket.once("open", () => resolve(socket)).once("error", reject);
+    });
+    const session = await this.#session;
+    const answered = new Promise<string>((resolve) => session.once("message", (data) => resolve(String(data))));
+    session.send(JSON.stringify({ id: 1, method: "Runtime.getHeapUsage" }));
+    const { usedSize, embedderHeapUsedSize, backingStorageSize } = JSON.parse(await answered).result;
+    return usedSize + embedderHeapUsedSize + backingStorageSize;
+  }
+
   async close(): Promise<void> {
+    (await this.#session)?.terminate();
     await this.#workerd.kill();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
+
+/** By the names of workerd's events. */
+type Ports = { listen?: number; "listen-inspector"?: number };
 
 function configuration(texts: GatewayParts["texts"], services: Readonly<Record<string, number>>, cf: boolean): string {
   const bindings = [

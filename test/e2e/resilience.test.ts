@@ -14,7 +14,7 @@ import { until } from "./process.ts";
 
 // A cluster's state is that of its name, so each group of tests has clusters of its own at the same three ingresses.
 const ROUTES = `
-import { api, balance, cluster, env, gateway, nearest, requestId, route, secret } from "portcullis";
+import { api, balance, cluster, env, filter, gateway, nearest, requestId, route, secret } from "portcullis";
 const one = (kind, name, options = {}) => cluster(kind + "-" + name, { ingress: env(name.toUpperCase()), ...options });
 const three = (kind, options) => ["a", "b", "c"].map((name) => one(kind, name, options));
 const to = (name, target, options = {}) =>
@@ -38,6 +38,8 @@ export default gateway({
     to("storm", balance(three("storm")), { retry: { attempts: 3 } }),
     to("retried", balance(three("retried")), {
       retry: { attempts: 2, on: ["connection", 500, 503], backoff: quick, budget: generous, maxBody: 100_000 } }),
+    to("filtered", balance(three("filtered")), {
+      policies: [filter({})], retry: { backoff: quick, budget: generous, maxBody: 100_000 } }),
     to("any-method", balance(three("any-method")), { retry: { methods: "any", backoff: quick, budget: generous } }),
     to("jitter", one("jitter", "a"), { retry: { attempts: 1, backoff: { base: "200ms" }, budget: generous } }),
     to("later", one("later", "a"), { retry: { attempts: 1, budget: { percent: 0, minimum: 1 } } }),
@@ -277,6 +279,15 @@ describeWithRealParts("resilience", () => {
       expect((await on.ask(path, { method: "PUT", headers, body })).status).toBe(200);
       const sent = { ...(await digest(Readable.from([body]))), length: String(size), encoding: undefined };
       expect(got).toEqual([sent, sent, sent]);
+    });
+
+    it.each([60_000, 80_000, 200_000])("comes together with a filter that has held the body: %i", async (size) => {
+      const path = pathBelow("/filtered");
+      on.answer(path, failing(1));
+      const body = Buffer.alloc(size, "to be or not to be ");
+      const answer = await on.ask(path, { method: "PUT", headers: { "content-type": "text/plain" }, body });
+      const { sha256 } = await digest(Readable.from([body]));
+      expect(answer.json()).toEqual({ seen: size > 100_000 ? 1 : 2, bytes: size, sha256 });
     });
 
     it.each([
