@@ -20,10 +20,10 @@ import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
 import { constantTimeEqual } from "./constant-time.ts";
-import { isEndless, withIdleLimit } from "./endless.ts";
+import { isEndless, limited } from "./endless.ts";
 import { headerEdits, textOf } from "./environment.ts";
 import { type Answer, type Attempt, forward, type Outcome } from "./forward.ts";
-import { grpcAnswer, speaksGrpc } from "./grpc-web.ts";
+import { endingAt, grpcAnswer, grpcDeadline, grpcStatus, speaksGrpc } from "./grpc-web.ts";
 import { type GatewayParts, Isolate } from "./isolate.ts";
 import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
@@ -173,7 +173,9 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       record.reason = "options";
       return new Response(null, { status: 204, headers: { allow: `${allow}, OPTIONS` } });
     }
-    const { timeouts = table.gateway.timeouts, websocket } = exchange.route;
+    const { timeouts: stated = table.gateway.timeouts, websocket } = exchange.route;
+    const deadline = grpcDeadline(request, started);
+    const timeouts = deadline === undefined ? stated : endingAt(deadline, stated, isolate.now());
     const action = chooseAction(exchange.route.action, exchange, request, ({ secret }) => textOf(secret, c.env));
     if (action.kind === "redirect") return redirect(action, target, exchange, found.listener);
     if (action.kind === "missing") {
@@ -215,8 +217,12 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     if (chosen?.headers) edits.push(...headerEdits(chosen.headers.response, c.env));
     if (choice?.affinity) keepAt(choice.affinity, exchange);
     if (websocket && answer.response.status === 101) return upgraded(answer.response, websocket);
-    if (timeouts.idle && isEndless(answer.response)) {
-      return withIdleLimit(answer.response, timeouts.idle, () => note({ event: "idle", ms: isolate.now() - started }));
+    if ((timeouts.idle || deadline !== undefined) && answer.response.body && isEndless(answer.response)) {
+      const limits = { idle: timeouts.idle ?? 0, deadline: deadline ?? Number.POSITIVE_INFINITY };
+      const ended = (why: string) =>
+        note({ event: "stream-closed", route: record.route, why, ms: isolate.now() - started });
+      changeable = limited(answer.response, answer.response.body, limits, ended);
+      return changeable;
     }
     return answer.response;
   }
@@ -303,8 +309,11 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
 
   function finish(given: Response): Response {
     const { reason } = record;
-    const answered =
-      reason && reason in problems && speaksGrpc(request) ? grpcAnswer(request, given, reason as ProblemCode) : given;
+    let answered = given;
+    if (reason && reason in problems && speaksGrpc(request)) {
+      record.grpcStatus = grpcStatus(given.status, reason as ProblemCode);
+      answered = grpcAnswer(request, given, reason as ProblemCode);
+    }
     record.status = answered.status;
     record.totalMs = isolate.now() - started;
     const asked = table.gateway.debug ? request.headers.get("x-portcullis-debug") : null;

@@ -38,8 +38,6 @@ const ABNORMAL = 1006;
 // What the end that is left hears when the other is gone without a close. 1014 is "Bad Gateway" in IANA's registry of close codes: what
 // 502 is to a request.
 const LOST = { client: GOING_AWAY, cluster: 1014 } as const;
-// The longest delay that a timer takes; after it, it is looked at again.
-const LONGEST = 2 ** 31 - 1;
 
 const encoder = new TextEncoder();
 
@@ -53,7 +51,6 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
   let timer: ReturnType<typeof setTimeout> | null = null;
   let open = 2;
   let told = false;
-  let expired = false;
 
   const tell = (why: WebSocketEnd["why"], code: number) => {
     if (told) return;
@@ -61,7 +58,6 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
     ended({ why, code, ms: Date.now() - started, ...traffic });
   };
   const expire = (why: "idle" | "lifetime") => {
-    expired = true;
     tell(why, GOING_AWAY);
     close(client, GOING_AWAY, why);
     close(cluster, GOING_AWAY, why);
@@ -72,7 +68,7 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
     const idles = limits.idle > 0 ? last + limits.idle : Number.POSITIVE_INFINITY;
     if (now >= dies) expire("lifetime");
     else if (now >= idles) expire("idle");
-    else timer = setTimeout(watch, Math.min(dies - now, idles - now, LONGEST));
+    else timer = setTimeout(watch, Math.min(dies, idles) - now);
   };
   const closed = () => {
     if (--open === 0) clearTimeout(timer);
@@ -83,8 +79,6 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
     // Half open: an end that has said goodbye still gets what the other was saying, and the other's own answer to the close.
     from.accept({ allowHalfOpen: true });
     from.addEventListener("message", ({ data }) => {
-      // An end that does not answer a close may go on talking; the limit holds all the same.
-      if (expired) return;
       last = Date.now();
       traffic[who].messages++;
       traffic[who].bytes +=
@@ -92,7 +86,7 @@ export function relay(upgraded: Response, limits: WebSocketLimits, ended: (end: 
       try {
         to.send(data);
       } catch {
-        // The other end has gone; its close event says so.
+        // The other end has gone, or has been told goodbye: then what comes is from an end that does not heed its own.
       }
     });
     from.addEventListener("close", ({ code, reason }) => {

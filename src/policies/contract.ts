@@ -133,6 +133,8 @@ export interface DecisionRecord {
   mirrors?: readonly string[];
   readonly attempts: { backend: string; region?: string; status?: number; error?: string; ms: number }[];
   status: number;
+  /** Of an answer that the gateway itself gave to a gRPC client, whose HTTP status is always 200. */
+  grpcStatus?: number;
   /** Why the gateway itself gave this answer; absent when the origin did. */
   reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy";
   /** More of the reason, for the operator alone. */

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { policyBuilder } from "../config/policy.ts";
+import { isGrpc } from "../table/grpc.ts";
 import type { CompileContext, HeaderEdit, PolicyRun } from "./contract.ts";
 
 export interface CorsOptions {
@@ -12,7 +13,7 @@ export interface CorsOptions {
   readonly methods?: readonly string[];
   /** Request headers that scripts may set. Default: those that the browser asks for. */
   readonly headers?: readonly string[];
-  /** Response headers that scripts may read. */
+  /** Response headers that scripts may read. Those of gRPC-Web's status are always among them for gRPC-Web requests. */
   readonly expose?: readonly string[];
   /** Whether cookies and Authorization may come along. Default: false. */
   readonly credentials?: boolean;
@@ -69,6 +70,9 @@ const MANAGED: readonly HeaderEdit[] = [...ALLOW, "access-control-expose-headers
   }),
 );
 
+// Where an answer without messages has its status (gRPC over HTTP/2, "Trailers-Only"), and its details (google.rpc.Status).
+const GRPC_STATUS = "grpc-status, grpc-message, grpc-status-details-bin";
+
 export const run: PolicyRun<CorsConfig> = (config) => {
   const any = config.origins.includes("*");
   const exact = new Set(config.origins);
@@ -103,7 +107,8 @@ export const run: PolicyRun<CorsConfig> = (config) => {
     if (origin !== null && allowed(origin)) {
       set("allow-origin", any && !config.credentials ? "*" : origin);
       set("allow-credentials", config.credentials ? "true" : null);
-      set("expose-headers", exposed?.join(", "));
+      const grpc = isGrpc(headers.get("content-type")) && GRPC_STATUS;
+      set("expose-headers", [exposed?.join(", "), grpc].filter(Boolean).join(", "));
       if (preflight) {
         set("allow-methods", list(config.methods, asked));
         set("allow-headers", list(config.headers, headers.get("access-control-request-headers")));
