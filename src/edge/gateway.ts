@@ -312,7 +312,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     let answered = given;
     if (reason && reason in problems && speaksGrpc(request)) {
       record.grpcStatus = grpcStatus(given.status, reason as ProblemCode);
-      answered = grpcAnswer(request, given, reason as ProblemCode);
+      answered = grpcAnswer(request, given, reason as ProblemCode, record.id);
     }
     record.status = answered.status;
     record.totalMs = isolate.now() - started;

@@ -10,13 +10,13 @@ export const speaksGrpc = ({ headers }: Request): boolean => isGrpc(headers.get(
 
 /**
  * `problem` as a gRPC answer without messages, whose status stands in its headers (gRPC over HTTP/2, "Trailers-Only"; gRPC-Web keeps
- * that). The title is for people; the code in it finds docs/errors.md.
+ * that). The message is for people: docs/errors.md explains the code in it, and `id` finds the request's record.
  */
-export function grpcAnswer(request: Request, problem: Response, code: ProblemCode): Response {
+export function grpcAnswer(request: Request, problem: Response, code: ProblemCode, id: string): Response {
   const headers = new Headers(problem.headers);
   headers.set("content-type", request.headers.get("content-type") as string);
   headers.set("grpc-status", String(grpcStatus(problem.status, code)));
-  headers.set("grpc-message", percentEncoded(`${problems[code][1]} (${code})`));
+  headers.set("grpc-message", percentEncoded(`${problems[code][1]} (${code}, request ${id})`));
   return new Response(null, { status: 200, headers });
 }
 

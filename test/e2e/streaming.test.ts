@@ -132,9 +132,9 @@ describeWithRealParts("a stream", () => {
   });
 
   it.each(["/idle", "/bare"])(
-    "of 25 MB to a slow client does not pile up in the gateway, nor count as idle, at %s",
+    "of 50 MB to a slow client does not pile up in the gateway, nor count as idle, at %s",
     async (at) => {
-      const size = 25_000_000;
+      const size = 50_000_000;
       const piece = Buffer.alloc(500_000, "x");
       const stream = await begin(`${at}/large`, "application/x-ndjson", piece);
       const before = on.gateway.memory();
@@ -151,7 +151,7 @@ describeWithRealParts("a stream", () => {
       });
       await sleep(IDLE * 2);
       expect(written).toBeLessThan(size);
-      expect(on.gateway.memory() - before).toBeLessThan(16_000_000);
+      expect(on.gateway.memory() - before).toBeLessThan(24_000_000);
       expect((await digest(stream.reading)).bytes).toBe(size);
       await writing;
     },
@@ -185,15 +185,5 @@ describeWithRealParts("a stream", () => {
     await sleep(IDLE * 3);
     stream.writing.write("data: 1\n\n");
     expect(await next(stream)).toBe("data: 1\n\n");
-  });
-
-  it("leaves nothing behind that an idle limit would end later", async () => {
-    const before = endings().length;
-    const stream = await begin("/idle/whole", EVENTS, "data: 0\n\n");
-    await next(stream);
-    stream.writing.end();
-    await once(stream.reading.resume(), "end");
-    await sleep(IDLE * 2);
-    expect(endings().length).toBe(before);
   });
 });

@@ -183,6 +183,18 @@ describe("preflight", () => {
   });
 });
 
+it.each([
+  ["application/grpc-web-text+proto", ["x-total"], "x-total, grpc-status, grpc-message, grpc-status-details-bin"],
+  ["application/grpc-web", undefined, "grpc-status, grpc-message, grpc-status-details-bin"],
+  ["application/grpc-web", ["*"], "grpc-status, grpc-message, grpc-status-details-bin"],
+  ["application/json", ["x-total"], "x-total"],
+  ["application/json", undefined, null],
+])("lets scripts read the status of gRPC-Web: %s with %o", async (type, expose, exposed) => {
+  const options = { origins: ["https://a.b"], credentials: true, ...(expose && { expose }) };
+  const { header } = await answers(options, { origin: "https://a.b", "content-type": type }, "POST");
+  expect(header("expose-headers")).toBe(exposed);
+});
+
 it("takes away what the origin says about CORS itself", async () => {
   const config = compile({ origins: ["https://a.b"] }, compileContext());
   const { exchange } = await runPolicy(run, config, new Request("https://h/", { headers: { origin: "https://x.y" } }));
