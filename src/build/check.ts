@@ -33,7 +33,9 @@ export function checkConfiguration(gateway: GatewayDeclaration, problems: Proble
   const listeners = declared && checkListeners(problems, gateway, declared);
   const options: GatewayOptions = { ...rest, ...(listeners && { listeners }) };
   checkTimeouts(problems, gateway, "gateway", options.timeouts);
-  if (!Array.isArray(gateway.apis) || gateway.apis.length === 0) {
+  // A Gateway to which no route is attached answers 404, and is imported as what it is.
+  const mayBeEmpty = options.semantics === "gateway-api" && Array.isArray(gateway.apis);
+  if (!Array.isArray(gateway.apis) || (gateway.apis.length === 0 && !mayBeEmpty)) {
     problems.add(gateway, "gateway", "has no APIs", "give it a list of api(...)");
     return { ...gateway, options, apis: [] };
   }

@@ -12,6 +12,7 @@ const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 /** Envoy's retry policy and retry budget: 25 ms of backoff, at most ten times that, 20 % of what is under way and 3 in any case. */
 export function resolveRetry(options: RetryOptions): TableRetry {
   const { attempts = 2, on = ["connection", 503], methods = "idempotent", backoff, maxBody, budget } = options;
+  const minimum = milliseconds(backoff?.minimum ?? "0s");
   const base = milliseconds(backoff?.base ?? "25ms");
   const max = backoff?.max === undefined ? base * 10 : milliseconds(backoff.max);
   const listed = methods === "idempotent" ? IDEMPOTENT : methods;
@@ -19,7 +20,7 @@ export function resolveRetry(options: RetryOptions): TableRetry {
     attempts,
     on: [...new Set(on.flatMap(conditionsOf))].sort((a, b) => (`${a}` < `${b}` ? -1 : 1)),
     ...(listed !== "any" && { methods: [...new Set(listed)].sort() }),
-    backoff: { base, max },
+    backoff: { ...(minimum > 0 && { minimum }), base, max },
     maxBody: maxBody ?? 65_536,
     budget: { percent: budget?.percent ?? 20, minimum: budget?.minimum ?? 3 },
   };

@@ -132,7 +132,9 @@ export const shapes = {
         methods: z
           .union([z.enum(["idempotent", "any"]), methods], 'must be "idempotent", "any" or a list of methods')
           .optional(),
-        backoff: z.strictObject({ base: duration.optional(), max: duration.optional() }).optional(),
+        backoff: z
+          .strictObject({ minimum: duration.optional(), base: duration.optional(), max: duration.optional() })
+          .optional(),
         maxBody: bytes.optional(),
         budget: z.strictObject({ percent: percent.optional(), minimum: count.optional() }).optional(),
       })

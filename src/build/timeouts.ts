@@ -58,7 +58,8 @@ export function checkRetryTime(tell: Tell, options: RetryOptions, ...nearest: (T
   if (total === 0 || attempts === 0) return;
   const tries = attempts + 1;
   let waits = 0;
-  for (let attempt = 0; attempt < attempts; attempt++) waits += Math.min(backoff.base * 2 ** attempt, backoff.max);
+  for (let attempt = 0; attempt < attempts; attempt++)
+    waits += (backoff.minimum ?? 0) + Math.min(backoff.base * 2 ** attempt, backoff.max);
   const needed = tries * firstByte + waits;
   if (firstByte > 0 && needed <= total) return;
   const message =

@@ -55,8 +55,11 @@ export interface RetryOptions {
   readonly on?: readonly RetryCondition[];
   /** Default: those that may be repeated without asking (RFC 9110, 9.2.2). `any`: the origin copes with a request that comes twice. */
   readonly methods?: "idempotent" | "any" | readonly Method[];
-  /** Before each further try: a random time up to `base`, then up to twice that and so on, at most `max`. Default: `25ms`, ten times `base`. */
-  readonly backoff?: { readonly base?: Duration; readonly max?: Duration };
+  /**
+   * Before each further try: `minimum`, and a random time up to `base`, then up to twice that and so on, at most `max`. Default: `0s`,
+   * `25ms`, ten times `base`.
+   */
+  readonly backoff?: { readonly minimum?: Duration; readonly base?: Duration; readonly max?: Duration };
   /** Largest body that is kept in memory for another try, in bytes. Default: 65536. A larger one is sent once. */
   readonly maxBody?: number;
   /**

@@ -1,4 +1,5 @@
 /** Which routes are attached to which listeners: what the Gateway API calls Accepted (ParentReference, CommonRouteSpec). */
+import { commonHost } from "../table/listener.ts";
 import type { Field } from "./field.ts";
 import { hostnameOf, isRoute, type Listener, listenerSetsOf, listenersOf, parentOf } from "./listeners.ts";
 import { byAge, type Resource, sameObject } from "./manifests.ts";
@@ -108,11 +109,7 @@ function refusalOf(listener: Listener, route: Resource, hostnames: readonly stri
 }
 
 /** Whether both stand for a common host. `*.example.com` is every name that ends so, whatever the number of labels. */
-export function intersect(a: string | undefined, b: string | undefined): boolean {
-  if (a === undefined || b === undefined || a === b) return true;
-  const covers = (wide: string, narrow: string) => wide.startsWith("*.") && narrow.endsWith(wide.slice(1));
-  return covers(a, b) || covers(b, a);
-}
+export const intersect = (a = "*", b = "*"): boolean => commonHost(a, b) !== undefined;
 
 /**
  * An HTTPRoute and a GRPCRoute with a common host cannot both be attached to a listener: the one that goes first in `routes` stays

@@ -222,10 +222,9 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
   const attempts = field.at("attempts")?.integer(0, 2 ** 31 - 1);
   if (attempts && attempts > MOST_ATTEMPTS) field.at("attempts")?.differ(`at most ${MOST_ATTEMPTS}`);
   const backoff = field.at("backoff");
-  const base = backoff && durationOf(backoff);
+  const minimum = backoff && durationOf(backoff);
   const codes = field.items("codes").flatMap((item) => item.integer(400, 599) ?? []);
-  if (base)
-    backoff.differ("before the first retry a random time up to this, before later ones up to twice as much each time");
+  if (minimum) backoff.differ("and a random time on top, up to 25 ms, twice as much each time");
   field.differ("at most 20 % of the requests under way are retries, and bodies of more than 64 KiB are sent once");
   return {
     attempts: attempts ?? 2,
@@ -233,7 +232,7 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
       attempts: attempts === undefined ? undefined : Math.min(attempts, MOST_ATTEMPTS),
       on: [...new Set(codes), "connection", "timeout"],
       methods: "any",
-      backoff: base ? properties({ base: backoff.content as string }) : undefined,
+      backoff: minimum ? properties({ minimum: backoff.content as string }) : undefined,
     }),
   };
 }

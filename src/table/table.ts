@@ -215,7 +215,7 @@ export interface TableRetry {
   /** Absent: any. */
   readonly methods?: readonly string[];
   /** Milliseconds. */
-  readonly backoff: { readonly base: number; readonly max: number };
+  readonly backoff: { readonly minimum?: number; readonly base: number; readonly max: number };
   readonly maxBody: number;
   readonly budget: { readonly percent: number; readonly minimum: number };
 }

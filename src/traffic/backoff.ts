@@ -1,11 +1,15 @@
 import type { TableRetry } from "../table/table.ts";
 
 /**
- * Milliseconds to wait before the `retry`th further try (from 1): anything up to `base`, then up to twice as long each time, at most
- * `max`. Drawn over the whole range ("full jitter"), which spreads retries better than a fixed part with some jitter added.
+ * Milliseconds to wait before the `retry`th further try (from 1): the minimum, and anything up to `base`, then up to twice as long
+ * each time, at most `max`. Drawn over the whole range ("full jitter"), which spreads retries better than a fixed part with some jitter added.
  */
-export function backoffBefore(retry: number, { base, max }: TableRetry["backoff"], random: () => number): number {
-  return random() * Math.min(base * 2 ** (retry - 1), max);
+export function backoffBefore(
+  retry: number,
+  { minimum = 0, base, max }: TableRetry["backoff"],
+  random: () => number,
+): number {
+  return minimum + random() * Math.min(base * 2 ** (retry - 1), max);
 }
 
 // RFC 9110, 5.6.7: of the three forms of a date, asctime's is the one that does not say that it is in UTC.

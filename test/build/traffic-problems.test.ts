@@ -462,6 +462,7 @@ export default gateway({ semantics: "gateway-api", listeners: [one] }, [
   api("shop", { hosts: ["b.com"] }, [route("all", {}, { to: eu })]),
 ]);`,
     ],
+    ["a gateway without routes", 'export default gateway({ semantics: "gateway-api" }, []);'],
     [
       "matches that nothing parts",
       `

@@ -437,7 +437,7 @@ describe("times", () => {
     ],
     [
       "retry: { codes: [500, 503, 500], attempts: 2, backoff: 250ms }",
-      'retry: { attempts: 2, on: [500, 503, "connection", "timeout"], methods: "any", backoff: { base: "250ms" } }',
+      'retry: { attempts: 2, on: [500, 503, "connection", "timeout"], methods: "any", backoff: { minimum: "250ms" } }',
     ],
     ["retry: {}", 'retry: { on: ["connection", "timeout"], methods: "any" }'],
     ["retry: { attempts: 1000 }", 'retry: { attempts: 100, on: ["connection", "timeout"], methods: "any" }'],

@@ -7,6 +7,8 @@ it("waits anything up to a time that doubles, and no longer than the longest", (
   expect([1, 2, 3, 4, 5, 6, 60].map(longest)).toEqual([25, 50, 100, 200, 250, 250, 250]);
   expect(backoffBefore(3, { base: 25, max: 250 }, () => 0.25)).toBe(25);
   expect(backoffBefore(3, { base: 25, max: 250 }, () => 0)).toBe(0);
+  expect(backoffBefore(3, { minimum: 40, base: 25, max: 250 }, () => 0)).toBe(40);
+  expect(backoffBefore(3, { minimum: 40, base: 25, max: 250 }, () => 0.25)).toBe(65);
 });
 
 describe("Retry-After", () => {
