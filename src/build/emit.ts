@@ -7,6 +7,7 @@ import { dirname, join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { type BuildFailure, build, type Metafile } from "esbuild";
 import { indexMatches } from "../table/match.ts";
+import { routesText } from "../table/routes.ts";
 import type { PolicyName, RouteTable } from "../table/table.ts";
 import type { Compiled } from "./compile.ts";
 import { ConfigurationRefused, shown } from "./problem.ts";
@@ -101,6 +102,7 @@ export function entryOf(table: RouteTable, routes: string): string {
   const used = [...new Set(table.policies.map(({ policy }) => policy))].sort();
   const lines = [
     `import { createGateway } from ${source("edge/gateway.ts")};`,
+    `import { LazyRoutes } from ${source("table/routes.ts")};`,
     ...used.map(
       (policy) => `import { run as ${policy} } from ${source(`policies/${registry[policy as PolicyName].file}`)};`,
     ),
@@ -116,7 +118,7 @@ export function entryOf(table: RouteTable, routes: string): string {
   }
   // JSON.parse of one literal is read faster than an object literal of that size (V8 blog, "The cost of JavaScript in 2019").
   lines.push(
-    `const table = JSON.parse(${JSON.stringify(JSON.stringify(table))});`,
+    `const table = { ...JSON.parse(${JSON.stringify(JSON.stringify({ ...table, routes: undefined }))}), routes: new LazyRoutes(${JSON.stringify(routesText(table.routes))}) };`,
     `const index = JSON.parse(${JSON.stringify(JSON.stringify(indexMatches(table.routes, table.listeners)))});`,
     `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${health ? ", readHealth" : ""} });`,
     health

@@ -116,7 +116,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     }
 
     const found = match(target);
-    const route = found.kind === "route" ? (table.routes[found.route] as TableRoute) : isolate.unmatched;
+    const route = found.kind === "route" ? (table.routes.at(found.route) as TableRoute) : isolate.unmatched;
     const matched = found.kind === "route" ? route.matches[found.match] : undefined;
     if (found.kind === "route") record.route = route.id;
     if (found.listener !== undefined) record.listener = table.listeners?.[found.listener]?.name ?? "";
@@ -160,7 +160,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     if (asked !== null) {
       // A preflight asks about another request: it is for the route that would answer that one, if that route knows CORS.
       const found = isolate.matcher.match({ ...view, method: asked });
-      if (found.kind === "route" && isolate.answersPreflight(table.routes[found.route] as TableRoute)) return found;
+      if (found.kind === "route" && isolate.answersPreflight(table.routes.at(found.route) as TableRoute)) return found;
     }
     return isolate.matcher.match({ ...view, method: request.method });
   }

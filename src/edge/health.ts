@@ -3,7 +3,7 @@
  * reads it from there, off the path of its requests. Only Workers whose table has health checks carry this file.
  */
 import { Redis } from "@upstash/redis/cloudflare";
-import type { RouteTable, TableBackend, TableCluster, TableHealth } from "../table/table.ts";
+import type { EdgeTable, TableBackend, TableCluster, TableHealth } from "../table/table.ts";
 import { type Endpoints, endpointKey } from "../traffic/endpoint.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
 
@@ -19,7 +19,7 @@ const PATIENCE = 5_000;
 const AT_ONCE = 6;
 
 /** Asks all endpoints of clusters with health checks once. Logs each that changes. Throws when the store is away. */
-export async function checkHealth(table: RouteTable, env: unknown): Promise<void> {
+export async function checkHealth(table: EdgeTable, env: unknown): Promise<void> {
   const store = storeOf(table, env);
   const before = (await store.get<Findings>(KEY)) ?? {};
   const after: Findings = {};
@@ -41,7 +41,7 @@ export async function checkHealth(table: RouteTable, env: unknown): Promise<void
 }
 
 /** Tells `endpoints` what was found last. Keeps what they know when the store is away. */
-export async function readHealth(table: RouteTable, env: unknown, endpoints: Endpoints): Promise<void> {
+export async function readHealth(table: EdgeTable, env: unknown, endpoints: Endpoints): Promise<void> {
   try {
     const findings = (await storeOf(table, env).get<Findings>(KEY)) ?? {};
     const now = Date.now();
@@ -59,7 +59,7 @@ interface Watched {
 }
 
 /** Each address once, though many backends may differ in what is done to their requests. */
-function watched({ backends, clusters }: RouteTable): Watched[] {
+function watched({ backends, clusters }: EdgeTable): Watched[] {
   const found = new Map<string, Watched>();
   for (const backend of backends) {
     const cluster = clusters[backend.cluster] as TableCluster;
@@ -93,7 +93,7 @@ async function answersWell(
   }
 }
 
-function storeOf({ gateway: { store } }: RouteTable, env: unknown): Redis {
+function storeOf({ gateway: { store } }: EdgeTable, env: unknown): Redis {
   if (!store) throw new Error("health checks need the gateway's store");
   return new Redis({
     url: textOf(store.url, env),

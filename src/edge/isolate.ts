@@ -6,7 +6,7 @@ import type { MiddlewareHandler } from "hono";
 import type { GatewayEnv, GatewayRuntime, PolicyRun } from "../policies/contract.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
 import { Matcher, type MatchIndex } from "../table/match.ts";
-import type { PolicyName, RouteTable, TableBackend, TableCluster, TablePolicy, TableRoute } from "../table/table.ts";
+import type { EdgeTable, PolicyName, TableBackend, TableCluster, TablePolicy, TableRoute } from "../table/table.ts";
 import { Assertions } from "./assertion.ts";
 import { trustedRanges } from "./client.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
@@ -14,7 +14,7 @@ import { type HealthReader, Traffic } from "./tries.ts";
 
 /** What the build puts into the Worker. */
 export interface GatewayParts {
-  readonly table: RouteTable;
+  readonly table: EdgeTable;
   readonly index: MatchIndex;
   /** Of exactly the policies that the table uses. */
   // biome-ignore lint/suspicious/noExplicitAny: each run knows its own configuration's type
@@ -25,7 +25,7 @@ export interface GatewayParts {
 }
 
 export class Isolate {
-  readonly table: RouteTable;
+  readonly table: EdgeTable;
   readonly matcher: Matcher;
   readonly isStripped: (name: string) => boolean;
   readonly trustedProxies: ReturnType<typeof trustedRanges>;

@@ -5,9 +5,9 @@
 import type { Exchange } from "../policies/contract.ts";
 import { subscriberOf } from "../table/cidr.ts";
 import type {
+  EdgeTable,
   ForwardAction,
   PoolAction,
-  RouteTable,
   TableHashKey,
   TableMirror,
   TablePool,
@@ -34,7 +34,7 @@ export interface Tries {
 }
 
 /** Tells `endpoints` what the health checks have found. Never throws. */
-export type HealthReader = (table: RouteTable, env: unknown, endpoints: Endpoints) => Promise<void>;
+export type HealthReader = (table: EdgeTable, env: unknown, endpoints: Endpoints) => Promise<void>;
 
 // The cron trigger runs once a minute, so that a finding is at most that much and this old.
 const HEALTH_INTERVAL = 10_000;
@@ -42,14 +42,14 @@ const HEALTH_INTERVAL = 10_000;
 /** What one isolate remembers of the places that it sends requests to. */
 export class Traffic {
   readonly endpoints: Endpoints;
-  readonly #table: RouteTable;
+  readonly #table: EdgeTable;
   readonly #pools = new Map<TablePool | ForwardAction, Pool | undefined>();
   readonly #readHealth: HealthReader | undefined;
   #healthDue = 0;
   readonly #mirrored: boolean;
   readonly #budgets = new Map<TableRetry, RetryBudget>();
 
-  constructor(table: RouteTable, readHealth?: HealthReader) {
+  constructor(table: EdgeTable, readHealth?: HealthReader) {
     this.#table = table;
     this.endpoints = new Endpoints(table.clusters);
     this.#readHealth = readHealth;

@@ -1,6 +1,6 @@
 /** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. And the way back. */
 import { type Exchange, type HeaderEdit, removeCookie } from "../policies/contract.ts";
-import type { RouteTable } from "../table/table.ts";
+import type { EdgeTable } from "../table/table.ts";
 import type { RequestTarget } from "./request-target.ts";
 
 /**
@@ -15,7 +15,7 @@ export function upstreamHeaders(
   target: RequestTarget,
   client: string,
   isStripped: (name: string) => boolean,
-  { gateway: settings, overrideCookies }: RouteTable,
+  { gateway: settings, overrideCookies }: EdgeTable,
 ): Headers | undefined {
   const upstream = new Headers(request.headers);
   for (const [name, value] of received) {

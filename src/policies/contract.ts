@@ -12,7 +12,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import type { Fix } from "../config/declaration.ts";
 import type { Reference } from "../config/values.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
-import type { PolicyMode, RouteTable, TableMatch, TableRoute } from "../table/table.ts";
+import type { EdgeTable, PolicyMode, TableMatch, TableRoute } from "../table/table.ts";
 
 /** What `compile` may ask of the build. */
 export interface CompileContext {
@@ -30,7 +30,7 @@ export interface CompileContext {
 
 /** What the isolate offers to `run`. */
 export interface GatewayRuntime {
-  readonly table: RouteTable;
+  readonly table: EdgeTable;
   /** The value behind a reference. Throws `NotConfigured` (503) when the environment lacks it. */
   text(reference: import("../table/table.ts").Reference, env: unknown): string;
   /** Functions of the routes module, by place (middleware.ts). */

@@ -15,7 +15,15 @@
  * their literal leading segments are tried one after the other.
  */
 import { commonHost, indexListeners, type ListenerIndex, listenersFor, widerHost } from "./listener.ts";
-import type { GatewaySettings, RouteTable, TableListener, TableMatch, TableRoute, ValueMatch } from "./table.ts";
+import type {
+  GatewaySettings,
+  Routes,
+  RouteTable,
+  TableListener,
+  TableMatch,
+  TableRoute,
+  ValueMatch,
+} from "./table.ts";
 
 export interface MatchIndex {
   /** Distinct trees of paths; hosts with the same routes share one. */
@@ -167,13 +175,13 @@ export function literalPrefix(pattern: string): string {
 
 /** The look-up over one table. Regexes match the whole value; they are compiled when first needed, and kept. */
 export class Matcher {
-  readonly #routes: RouteTable["routes"];
+  readonly #routes: Routes;
   readonly #index: MatchIndex;
   readonly #exactly: boolean;
   readonly #regexes = new Map<string, RegExp>();
 
   /** With the semantics of the Gateway API no HEAD is answered by a GET route, and no path is told to exist with other methods. */
-  constructor(routes: RouteTable["routes"], index: MatchIndex, semantics?: GatewaySettings["semantics"]) {
+  constructor(routes: Routes, index: MatchIndex, semantics?: GatewaySettings["semantics"]) {
     this.#routes = routes;
     this.#index = index;
     this.#exactly = semantics === "gateway-api";
@@ -214,7 +222,7 @@ export class Matcher {
   #listenerOf(set: number, route?: number): number | undefined {
     const listeners = this.#index.listeners?.sets[set];
     if (!listeners || listeners.length === 1 || route === undefined) return listeners?.[0];
-    return listeners.find((listener) => this.#routes[route]?.listeners?.includes(listener) ?? true);
+    return listeners.find((listener) => this.#routes.at(route)?.listeners?.includes(listener) ?? true);
   }
 
   #treeFor(trees: Readonly<Record<string, number>>, host: string): MatchNode | undefined {
@@ -345,5 +353,5 @@ function descend(from: MatchNode, path: string, start: number, above: number, wa
   }
 }
 
-const matchOf = (routes: RouteTable["routes"], [route, match]: Candidate): TableMatch =>
-  (routes[route] as RouteTable["routes"][number]).matches[match] as TableMatch;
+const matchOf = (routes: Routes, [route, match]: Candidate): TableMatch =>
+  (routes.at(route) as TableRoute).matches[match] as TableMatch;

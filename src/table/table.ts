@@ -37,6 +37,14 @@ export interface RouteTable {
   readonly overrideCookies: readonly string[];
 }
 
+/** The table as the edge has it: its routes are read when they are first asked for (routes.ts). */
+export interface EdgeTable extends Omit<RouteTable, "routes"> {
+  readonly routes: Routes;
+}
+
+/** Routes by position. */
+export type Routes = Pick<RouteTable["routes"], "at">;
+
 export interface EnvironmentNames {
   readonly vars: readonly string[];
   /** Variables that the environment may provide as well: each has something that is used otherwise. Absent: none. */
