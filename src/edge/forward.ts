@@ -161,7 +161,7 @@ async function ask(
   const started = Date.now();
   const late = deadlines.await();
   // A cluster cannot answer what it has not heard to the end, and a slow upload is the client's.
-  const heard = () => timeouts.firstByte > 0 && deadlines.answerWithin(timeouts.firstByte);
+  const heard = () => deadlines.answerWithin(timeouts.firstByte || Number.POSITIVE_INFINITY);
   if (sent) sent.then(heard, () => {});
   else heard();
   if (ingress.probe && !answeredLately(ingress, started, timeouts.connect)) {
