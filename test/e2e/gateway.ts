@@ -17,8 +17,21 @@ export interface GatewayParts {
   readonly routes: string;
   /** Variables and secrets. */
   readonly texts: Readonly<Record<string, string>>;
-  /** Bindings with a `fetch` of their own, each to the server on that port. The Host header stays the client's. */
-  readonly services?: Readonly<Record<string, number>>;
+  /**
+   * Bindings with a `fetch` of their own, each to the server on that port, or over TLS as workerd's configuration says it. The Host
+   * header stays the client's.
+   */
+  readonly services?: Readonly<Record<string, number | TlsService>>;
+}
+
+/** A server behind TLS, as workerd's own configuration has it. PEM texts. */
+export interface TlsService {
+  readonly port: number;
+  /** The name in the server's certificate, which one of `trusted` must have issued. */
+  readonly host: string;
+  readonly trusted: string;
+  /** What the gateway shows for itself. */
+  readonly keypair?: { readonly key: string; readonly certificate: string };
 }
 
 export class Gateway {
@@ -90,13 +103,13 @@ export class Gateway {
   }
 }
 
-function configuration(texts: GatewayParts["texts"], services: Readonly<Record<string, number>>): string {
+function configuration(texts: GatewayParts["texts"], services: GatewayParts["services"] & object): string {
   const bindings = [
     ...Object.entries(texts).map(([name, text]) => `(name = ${quoted(name)}, text = ${quoted(text)})`),
     ...Object.keys(services).map((name) => `(name = ${quoted(name)}, service = ${quoted(name)})`),
   ];
   const externals = Object.entries(services).map(
-    ([name, port]) => `(name = ${quoted(name)}, external = (address = "127.0.0.1:${port}", http = ()))`,
+    ([name, service]) => `(name = ${quoted(name)}, external = ${externalServer(service)})`,
   );
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -117,6 +130,16 @@ const gateway :Workerd.Worker = (
   globalOutbound = "network",
 );
 `;
+}
+
+function externalServer(service: number | TlsService): string {
+  if (typeof service === "number") return `(address = "127.0.0.1:${service}", http = ())`;
+  const { port, host, trusted, keypair } = service;
+  const own = keypair
+    ? `keypair = (privateKey = ${quoted(keypair.key)}, certificateChain = ${quoted(keypair.certificate)}), `
+    : "";
+  const tls = `tlsOptions = (${own}trustedCertificates = [${quoted(trusted)}]), certificateHost = ${quoted(host)}`;
+  return `(address = "127.0.0.1:${port}", https = (options = (), ${tls}))`;
 }
 
 /** Cap'n Proto's literals take C's escapes; JSON's are the same for what stands in bindings here. */
