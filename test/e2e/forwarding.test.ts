@@ -575,6 +575,19 @@ describeWithRealParts("forwarding", () => {
       expect(answer.headers["content-type"]).toBe("application/problem+json");
     });
 
+    it.each([{}, { "content-length": 100_000_000 }])(
+      "that hangs up in the middle of an upload gets 502: %o",
+      async (headers) => {
+        on.origin.on("/edited/refused", (request) => void setTimeout(() => request.socket.resetAndDestroy(), 100));
+        const { sent, response } = open("/edited/refused", { method: "POST", headers });
+        // More than the buffers on the way take, so that the gateway is writing when the cluster goes.
+        for (let i = 0; i < 50; i++) sent.write(Buffer.alloc(1_000_000));
+        const answer = await response;
+        const problem = JSON.parse(String(Buffer.concat(await answer.toArray())));
+        expect([answer.statusCode, problem.code]).toEqual([502, "upstream-unreachable"]);
+      },
+    );
+
     it("that hangs up in the middle of the body leaves the client with a response that is not whole", async () => {
       for (const headers of [{ "content-length": 100_000 }, {}]) {
         on.origin.on("/edited/torn", (_, response) => {

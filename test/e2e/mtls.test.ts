@@ -2,12 +2,12 @@
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { isThere } from "../real-parts.ts";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { CertificateAuthority, opensslAvailable } from "./certificates.ts";
 import { type Asking, ask as askAt } from "./client.ts";
+import { describeWithRealParts } from "./fixture.ts";
 import { Gateway, type TlsService } from "./gateway.ts";
-import { Ingress, nginx } from "./ingress.ts";
+import { Ingress } from "./ingress.ts";
 import { Origin } from "./origin.ts";
 
 const HOST = "eu.example.com";
@@ -16,17 +16,20 @@ import { api, binding, cluster, env, gateway, requestId, route } from "portculli
 const names = ["good", "stranger", "none", "untrusted", "elsewhere", "refusal", "tls12", "tls13", "plain", "nobody"];
 const all = Object.fromEntries(names.map((name) =>
   [name, cluster(name, { ingress: env("INGRESS"), certificate: binding(name.toUpperCase()) })]));
+// nginx that demands certificates answers 421 where the Host header is another name than the handshake's.
+const behind = (name) => cluster("behind-" + name.toLowerCase(), { ingress: binding(name), host: "${HOST}" });
 export default gateway({ policies: [requestId({})] }, [
   api("shop", {}, [
     ...names.map((name) => route(name, { path: "/" + name + "/*" }, { to: all[name] })),
-    route("behind", { path: "/behind/*" }, { to: cluster("behind", { ingress: binding("GOOD") }) }),
-    route("behind-stranger", { path: "/behind-stranger/*" }, { to: cluster("behind-stranger", { ingress: binding("STRANGER") }) }),
+    route("behind-good", { path: "/behind-good/*" }, { to: behind("GOOD") }),
+    route("behind-stranger", { path: "/behind-stranger/*" }, { to: behind("STRANGER") }),
     route("rescued", { path: "/rescued/*" }, { to: all.stranger.or(all.good) }),
   ]),
 ]);`;
 
-const parts = [...(nginx ? [] : ["nginx"]), ...(opensslAvailable() ? [] : ["openssl"])];
-describe.skipIf(!isThere(parts.join(" and no "), parts.length === 0))("a cluster that demands a certificate", () => {
+describeWithRealParts("a cluster that demands a certificate", suite, { openssl: opensslAvailable() });
+
+function suite(): void {
   let gateway: Gateway;
   let origin: Origin;
   const closing: (() => unknown)[] = [];
@@ -85,7 +88,7 @@ describe.skipIf(!isThere(parts.join(" and no "), parts.length === 0))("a cluster
 
   const ask = (path: string, asking?: Asking) => askAt(gateway.port, path, asking);
 
-  it.each(["/good/x", "/behind/x"])("answers the gateway, which shows its own, at %s", async (path) => {
+  it.each(["/good/x", "/behind-good/x"])("answers the gateway, which shows its own, at %s", async (path) => {
     for (const asking of [{}, { method: "POST", body: "{}" }]) {
       const answer = await ask(path, asking);
       expect(answer.status).toBe(200);
@@ -99,7 +102,7 @@ describe.skipIf(!isThere(parts.join(" and no "), parts.length === 0))("a cluster
     ["of another authority, and says so with 495", "refusal"],
     ["of another authority through a binding", "behind-stranger"],
   ])("refuses one %s: 502 upstream-certificate", async (_, name) => {
-    for (const asking of [{}, { method: "POST", body: "x".repeat(100_000) }]) {
+    for (const asking of [{}, { method: "POST", body: "{}" }]) {
       const answer = await ask(`/${name}/x`, asking);
       expect([answer.status, answer.json().code]).toEqual([502, "upstream-certificate"]);
       expect(answer.headers["content-type"]).toBe("application/problem+json");
@@ -110,6 +113,13 @@ describe.skipIf(!isThere(parts.join(" and no "), parts.length === 0))("a cluster
       });
     }
     expect(origin.arrivedAt(`/${name}/`)).toEqual([]);
+  });
+
+  // nginx does not read what comes after its refusal, so that the connection may be reset before the gateway has read that.
+  it("refuses one also in the middle of an upload", async () => {
+    const answer = await ask("/none/x", { method: "POST", body: Buffer.alloc(5_000_000) });
+    expect(answer.status).toBe(502);
+    expect(["upstream-certificate", "upstream-unreachable"]).toContain(answer.json().code);
   });
 
   it.each([
@@ -167,7 +177,12 @@ describe.skipIf(!isThere(parts.join(" and no "), parts.length === 0))("a cluster
     expect(answer.body.equals(Buffer.from(body))).toBe(true);
     expect(await gateway.recordOf(answer)).not.toHaveProperty("reason");
   });
-});
+
+  it("leaves no key in the log", () => {
+    expect(gateway.records.length).toBeGreaterThan(10);
+    expect(gateway.log()).not.toContain("PRIVATE KEY");
+  });
+}
 
 async function listening(server: Server): Promise<Server> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
