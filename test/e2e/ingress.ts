@@ -125,7 +125,7 @@ http {
   ${tls ? tlsDirectives(tls) : ""}
   server {
     listen ${address} default_server;
-    ${tls?.refusal ? `error_page 495 496 =${tls.refusal} @refused; location @refused { return ${tls.refusal}; }` : ""}
+    ${tls?.refusal ? `error_page 495 496 =${tls.refusal} @refused; location @refused { return 200; }` : ""}
     location / { return 404 "the ingress ${name} knows no such path"; }
 ${Object.entries(paths)
   .map(([segment, target]) => `    location /${segment}/ { proxy_pass http://127.0.0.1:${target}; }`)

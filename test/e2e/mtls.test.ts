@@ -163,7 +163,7 @@ function suite(): void {
   it.each([
     ["a page", page("400 Bad Request"), {}],
     ["a page about certificates", page("The SSL certificate error of your payment"), {}],
-    ["a long page", page("400 The SSL certificate error".padStart(2_000, "-")), {}],
+    ["a long page", page("400 The SSL certificate error").padEnd(2_000), {}],
     ["a compressed page", gzipSync(page("400 The SSL certificate error")), { "content-encoding": "gzip" }],
     ["a problem", '{"title":"400 The SSL certificate error"}', { "content-type": "application/problem+json" }],
     ["nothing", "", {}],
