@@ -4,8 +4,10 @@
 export const isTlsFailure = (error: unknown, url: string): boolean =>
   url.startsWith("https:") && error instanceof Error && /^internal error|TLS|certificate/i.test(error.message);
 
-// nginx's own for a wrong and a missing client certificate; by default it answers 400 with a page that says so.
+// nginx's own statuses for a wrong and for a missing client certificate. Unless its configuration passes them on, it answers 400 with a
+// page of this title instead (ngx_http_special_response.c).
 const NGINX_STATUSES = new Set([495, 496]);
+const NGINX_TITLE = /<title>400 (?:The SSL certificate error|No required SSL certificate was sent)<\/title>/;
 
 /**
  * Whether the cluster refused the gateway's client certificate after the handshake, as nginx does with `ssl_verify_client on`. Looks
@@ -19,5 +21,5 @@ export async function certificateRefused(response: Response): Promise<boolean> {
   }
   const length = Number(headers.get("content-length") ?? Number.NaN);
   if (status !== 400 || !(length < 1_024) || !headers.get("content-type")?.startsWith("text/html")) return false;
-  return /SSL certificate/.test(await response.clone().text());
+  return NGINX_TITLE.test(await response.clone().text());
 }

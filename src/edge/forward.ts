@@ -211,7 +211,7 @@ async function ask(
   const late = deadlines.await();
   // A cluster cannot answer what it has not heard to the end, and a slow upload is the client's.
   let waiting = true;
-  const heard = () => waiting && timeouts.firstByte > 0 && deadlines.answerWithin(timeouts.firstByte);
+  const heard = () => waiting && deadlines.answerWithin(timeouts.firstByte || Number.POSITIVE_INFINITY);
   if (sent) {
     deadlines.begin();
     sent.then(heard, () => {});

@@ -13,10 +13,14 @@ import { Ingress, nginx } from "./ingress.ts";
 import { AUDIENCE, ISSUER, Issuer } from "./issuer.ts";
 import { Origin } from "./origin.ts";
 
-const missing = [...(nginx ? [] : ["nginx"]), ...(redisServerAvailable() ? [] : ["redis-server"])];
-
-/** `describe` for tests that need nginx and redis-server. */
-export function describeWithRealParts(title: string, body: () => void): void {
+/** `describe` for tests that need nginx and redis-server, and what else is named. */
+export function describeWithRealParts(
+  title: string,
+  body: () => void,
+  others: Readonly<Record<string, boolean>> = {},
+): void {
+  const parts = { nginx: nginx !== undefined, "redis-server": redisServerAvailable(), ...others };
+  const missing = Object.entries(parts).flatMap(([part, present]) => (present ? [] : [part]));
   if (isThere(missing.join(" and no "), missing.length === 0)) {
     describe(title, body);
   } else {

@@ -12,6 +12,7 @@ import { type Arrived, digest } from "./origin.ts";
 import { until } from "./process.ts";
 
 const ROUTES = `
+import { mirror } from "portcullis";
 const deaf = cluster("deaf", { ingress: env("DEAF") });
 const nobody = cluster("nobody", { ingress: env("NOBODY") });
 export default gateway(settings, [
@@ -25,6 +26,8 @@ export default gateway(settings, [
     route("deaf", { path: "/deaf/*" }, { to: deaf, timeouts: { connect: "600ms", firstByte: "10s", total: "10s" } }),
     route("rescued", { path: "/rescued/*" }, { to: deaf.or(origin), timeouts: { connect: "400ms", firstByte: "10s", total: "10s" } }),
     route("nobody", { path: "/nobody/*" }, { to: nobody }),
+    route("repeated", { path: "/repeated/*" }, { to: origin, retry: { methods: "any", on: ["connection", 503] },
+      mirrors: [mirror(us, { methods: "any" })] }),
     route("get", { path: "/get/*", methods: ["GET"] }, { to: origin }),
   ]),
 ]);`;
@@ -215,32 +218,36 @@ describeWithRealParts("forwarding", () => {
       expect((await response).statusCode).toBe(200);
     });
 
-    it.each([{}, { "content-length": 100_000_000 }])(
-      "of 100 MB goes through in bounded memory: %o",
-      async (headers) => {
-        const piece = randomBytes(1_000_000);
-        const hash = createHash("sha256");
-        // So that what workerd keeps for any upload at all is not counted.
-        await on.ask("/bare/warm", { method: "POST", body: piece });
-        const before = on.gateway.memory();
-        let most = 0;
-        const { sent, response } = open("/bare/hundred", { method: "POST", headers });
-        for (let i = 0; i < 100; i++) {
-          hash.update(piece);
-          if (!sent.write(piece)) await once(sent, "drain");
-          most = Math.max(most, on.gateway.memory() - before);
-        }
-        sent.end();
-        const reading = await response;
-        expect(reading.statusCode).toBe(200);
-        const echo = JSON.parse(String(Buffer.concat(await reading.toArray())));
-        expect(echo.body).toEqual({ bytes: 100_000_000, sha256: hash.digest("hex") });
-        expect(echo.headers).toMatchObject(
-          "content-length" in headers ? { "content-length": "100000000" } : { "transfer-encoding": "chunked" },
-        );
-        expect(most).toBeLessThan(40_000_000);
-      },
-    );
+    it.each([
+      ["/bare", {}],
+      ["/bare", { "content-length": 100_000_000 }],
+      // With retries and mirrors, which keep what is small.
+      ["/repeated", {}],
+      ["/repeated", { "content-length": 100_000_000 }],
+    ])("of 100 MB goes through in bounded memory, at %s with %o", async (at, headers) => {
+      const piece = randomBytes(1_000_000);
+      const hash = createHash("sha256");
+      // So that what workerd keeps for any upload at all is not counted.
+      await on.ask(`${at}/warm`, { method: "POST", body: piece });
+      const before = on.gateway.memory();
+      let most = 0;
+      const { sent, response } = open(`${at}/hundred`, { method: "POST", headers });
+      for (let i = 0; i < 100; i++) {
+        hash.update(piece);
+        if (!sent.write(piece)) await once(sent, "drain");
+        most = Math.max(most, on.gateway.memory() - before);
+      }
+      sent.end();
+      const reading = await response;
+      expect(reading.statusCode).toBe(200);
+      const echo = JSON.parse(String(Buffer.concat(await reading.toArray())));
+      expect(echo.body).toEqual({ bytes: 100_000_000, sha256: hash.digest("hex") });
+      expect(echo.headers).toMatchObject(
+        "content-length" in headers ? { "content-length": "100000000" } : { "transfer-encoding": "chunked" },
+      );
+      expect(most).toBeLessThan(40_000_000);
+      expect(on.origins["us/orders"].arrivedAt("/hundred")).toEqual([]);
+    });
 
     it.each(["/edited/bytes", "/filtered/bytes", "/nginx/bytes"])(
       "keeps the bytes of its body, at %s",
@@ -567,6 +574,19 @@ describeWithRealParts("forwarding", () => {
       expect(answer.status).toBe(status);
       expect(answer.headers["content-type"]).toBe("application/problem+json");
     });
+
+    it.each([{}, { "content-length": 100_000_000 }])(
+      "that hangs up in the middle of an upload gets 502: %o",
+      async (headers) => {
+        on.origin.on("/edited/refused", (request) => void setTimeout(() => request.socket.resetAndDestroy(), 100));
+        const { sent, response } = open("/edited/refused", { method: "POST", headers });
+        // More than the buffers on the way take, so that the gateway is writing when the cluster goes.
+        for (let i = 0; i < 50; i++) sent.write(Buffer.alloc(1_000_000));
+        const answer = await response;
+        const problem = JSON.parse(String(Buffer.concat(await answer.toArray())));
+        expect([answer.statusCode, problem.code]).toEqual([502, "upstream-unreachable"]);
+      },
+    );
 
     it("that hangs up in the middle of the body leaves the client with a response that is not whole", async () => {
       for (const headers of [{ "content-length": 100_000 }, {}]) {

@@ -18,12 +18,25 @@ export interface GatewayParts {
   readonly routes: string;
   /** Variables and secrets. */
   readonly texts: Readonly<Record<string, string>>;
-  /** Bindings with a `fetch` of their own, each to the server on that port. The Host header stays the client's. */
-  readonly services?: Readonly<Record<string, number>>;
+  /**
+   * Bindings with a `fetch` of their own, each to the server on that port, or over TLS as workerd's configuration says it. The Host
+   * header stays the client's.
+   */
+  readonly services?: Readonly<Record<string, number | TlsService>>;
   /** Whether requests tell `request.cf` in CF_HEADER. workerd then tells nothing of its own, such as the peer's address. */
   readonly cf?: boolean;
   /** With the inspector, which `heap` asks. */
   readonly inspected?: boolean;
+}
+
+/** A server behind TLS, as workerd's own configuration has it. PEM texts. */
+export interface TlsService {
+  readonly port: number;
+  /** The name in the server's certificate, which one of `trusted` must have issued. */
+  readonly host: string;
+  readonly trusted: string;
+  /** What the gateway shows for itself. */
+  readonly keypair?: { readonly key: string; readonly certificate: string };
 }
 
 export class Gateway {
@@ -118,13 +131,13 @@ export class Gateway {
 /** By the names of workerd's events. */
 type Ports = { listen?: number; "listen-inspector"?: number };
 
-function configuration(texts: GatewayParts["texts"], services: Readonly<Record<string, number>>, cf: boolean): string {
+function configuration(texts: GatewayParts["texts"], services: GatewayParts["services"] & object, cf: boolean): string {
   const bindings = [
     ...Object.entries(texts).map(([name, text]) => `(name = ${quoted(name)}, text = ${quoted(text)})`),
     ...Object.keys(services).map((name) => `(name = ${quoted(name)}, service = ${quoted(name)})`),
   ];
   const externals = Object.entries(services).map(
-    ([name, port]) => `(name = ${quoted(name)}, external = (address = "127.0.0.1:${port}", http = ()))`,
+    ([name, service]) => `(name = ${quoted(name)}, external = ${externalServer(service)})`,
   );
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -149,6 +162,15 @@ const gateway :Workerd.Worker = (
 
 /** A request header that becomes `request.cf`, as JSON: what Cloudflare tells of where the request came in. */
 export const CF_HEADER = "cf-blob";
+function externalServer(service: number | TlsService): string {
+  if (typeof service === "number") return `(address = "127.0.0.1:${service}", http = ())`;
+  const { port, host, trusted, keypair } = service;
+  const own = keypair
+    ? `keypair = (privateKey = ${quoted(keypair.key)}, certificateChain = ${quoted(keypair.certificate)}), `
+    : "";
+  const tls = `tlsOptions = (${own}trustedCertificates = [${quoted(trusted)}]), certificateHost = ${quoted(host)}`;
+  return `(address = "127.0.0.1:${port}", https = (options = (), ${tls}))`;
+}
 
 /** Cap'n Proto's literals take C's escapes; JSON's are the same for what stands in bindings here. */
 const quoted = (text: string): string => JSON.stringify(text);

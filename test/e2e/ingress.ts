@@ -17,22 +17,36 @@ export const nginx: string | undefined = [...(process.env.PATH ?? "").split(deli
     }
   });
 
+export interface IngressTls {
+  /** Paths of PEM files. */
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  /** Whose client certificates are let in. */
+  readonly clientAuthorityFile: string;
+  /** What nginx answers instead of its own pages to a wrong and to a missing certificate (495, 496). Default: 400, as it comes. */
+  readonly refusal?: number;
+}
+
 export interface IngressRules {
   /** By the first segment of the path: `orders` takes `/orders/...`, and hands it on unchanged. */
   readonly paths?: Readonly<Record<string, number>>;
   readonly hosts?: Readonly<Record<string, number>>;
+  /** Default: plain http. Services get the subject of the client's certificate in `X-Client-DN`. */
+  readonly tls?: IngressTls;
 }
 
 /** Stays on its port over restarts. What it forwards carries its name in `X-Ingress`. */
 export class Ingress {
   readonly name: string;
   readonly port: number;
+  readonly #scheme: "http" | "https";
   readonly #folder = mkdtempSync(join(tmpdir(), "portcullis-nginx-"));
   #process: Running | undefined;
 
   private constructor(name: string, port: number, rules: IngressRules) {
     this.name = name;
     this.port = port;
+    this.#scheme = rules.tls ? "https" : "http";
     writeFileSync(join(this.#folder, "nginx.conf"), configuration(name, port, rules, this.#folder));
   }
 
@@ -43,7 +57,7 @@ export class Ingress {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.#scheme}://127.0.0.1:${this.port}`;
   }
 
   async start(): Promise<void> {
@@ -83,7 +97,9 @@ const accepts = (port: number): Promise<boolean> =>
   });
 
 // nginx drops headers with underscores unless told otherwise; here they must arrive, so that the gateway is what removes them.
-function configuration(name: string, port: number, { paths = {}, hosts = {} }: IngressRules, folder: string): string {
+function configuration(name: string, port: number, rules: IngressRules, folder: string): string {
+  const { paths = {}, hosts = {}, tls } = rules;
+  const address = `127.0.0.1:${port}${tls ? " ssl" : ""}`;
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   return `
 daemon off;
@@ -106,8 +122,10 @@ http {
   proxy_set_header Upgrade $http_upgrade;
   proxy_set_header Connection $connection_upgrade;
   proxy_set_header X-Ingress ${name};
+  ${tls ? tlsDirectives(tls) : ""}
   server {
-    listen 127.0.0.1:${port} default_server;
+    listen ${address} default_server;
+    ${tls?.refusal ? `error_page 495 496 =${tls.refusal} @refused; location @refused { return 200; }` : ""}
     location / { return 404 "the ingress ${name} knows no such path"; }
 ${Object.entries(paths)
   .map(([segment, target]) => `    location /${segment}/ { proxy_pass http://127.0.0.1:${target}; }`)
@@ -116,9 +134,16 @@ ${Object.entries(paths)
 ${Object.entries(hosts)
   .map(
     ([host, target]) =>
-      `  server { listen 127.0.0.1:${port}; server_name ${host}; location / { proxy_pass http://127.0.0.1:${target}; } }`,
+      `  server { listen ${address}; server_name ${host}; location / { proxy_pass http://127.0.0.1:${target}; } }`,
   )
   .join("\n")}
 }
 `;
 }
+
+const tlsDirectives = ({ certificateFile, keyFile, clientAuthorityFile }: IngressTls): string => `
+  ssl_certificate ${certificateFile};
+  ssl_certificate_key ${keyFile};
+  ssl_client_certificate ${clientAuthorityFile};
+  ssl_verify_client on;
+  proxy_set_header X-Client-DN $ssl_client_s_dn;`;
