@@ -62,12 +62,12 @@ export class Clusters {
     return this.#clusters.size;
   }
 
-  /** Groups of Services that their ingress gets the same requests for. */
+  /** Groups of Services, or of ports of one, that their ingress gets the same requests for. */
   get alike(): readonly (readonly ServicePort[])[] {
     const groups = [...this.#clusters.values()].flatMap(({ backends }) =>
       [...backends.values()].map(({ ports }) => ports),
     );
-    return groups.filter((ports) => new Set(ports.map(({ namespace, service }) => `${namespace}/${service}`)).size > 1);
+    return groups.filter((ports) => ports.length > 1);
   }
 
   /** Whether any is reached at a public URL, whose host is then the Host that the ingress sees. */
