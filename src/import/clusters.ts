@@ -53,6 +53,14 @@ export class Clusters {
     return backend.constant;
   }
 
+  /** What is to be known when the Service's requests get another Host; undefined: that is all that happens. */
+  hostNote(service: ServicePort): string | undefined {
+    const address = this.#endpoints.find(service);
+    if (address?.host) return `takes the place of ${address.host}, by which the ingress tells the Service apart`;
+    if (!address || "binding" in address.ingress) return undefined;
+    return "at a URL it is the host that requests are sent to as well, so it must lead to the ingress; behind a binding it is Host alone";
+  }
+
   /** Services that nothing says how to reach. */
   get unmapped(): readonly ServicePort[] {
     return [...this.#unmapped.values()];

@@ -359,6 +359,28 @@ describe("filters", () => {
     expect(options(`${rewrite("a.com")}, ${rewrite("b.com")}`)).toBe('{ rewrite: { host: "a.com" }, to: a }');
   });
 
+  it("say where another Host is more than another Host", () => {
+    const filters = "filters: [{ type: URLRewrite, urlRewrite: { hostname: b.com } }]";
+    const own = "{ name: b, port: 80, filters: [{ type: URLRewrite, urlRewrite: { hostname: c.com } }] }";
+    const rules = withRules(`- { ${filters}, backendRefs: [{ name: a, port: 80, weight: 0 }, ${own}] }`);
+    const notes = (endpoints: string) => differences(imported(rules, { endpoints }));
+    const [ofRule, ofBackend] = ["filters[0]", "backendRefs[1].filters[0]"].map(
+      (filter) => `17 spec.rules[0].${filter}.urlRewrite.hostname`,
+    );
+    const atUrl =
+      "at a URL it is the host that requests are sent to as well, so it must lead to the ingress; behind a binding it is Host alone";
+    expect(notes("default: { binding: EU, path: '/{service}' }")).toEqual([]);
+    expect(notes("default: { url: https://a.com, path: '/{service}' }")).toEqual([
+      `${ofRule}: ${atUrl}`,
+      `${ofBackend}: ${atUrl}`,
+    ]);
+    const apart = (host: string) => `takes the place of ${host}, by which the ingress tells the Service apart`;
+    expect(notes("shop/a: { binding: EU }\nshop/b: { binding: EU, host: b.eu }")).toEqual([
+      `${ofRule}: ${apart("b.eu")}`,
+      `${ofBackend}: ${apart("b.eu")}`,
+    ]);
+  });
+
   it("mirror to nowhere where the reference is invalid, and the request is served", () => {
     const filter = "{ type: RequestMirror, requestMirror: { backendRef: { name: none, port: 80 } } }";
     expect(options(filter)).toBe("{ to: a }");
