@@ -186,6 +186,17 @@ describe("backendRefs", () => {
     );
   });
 
+  it("of an ExternalName is invalid", () => {
+    const external = "spec: { type: ExternalName, externalName: metadata.internal, ports: [{ port: 80 }] }";
+    const manifests = withRules("- backendRefs: [{ name: a, port: 80 }]").replace(
+      "spec: { ports: [{ port: 80 }] }",
+      external,
+    );
+    expect(code(imported(manifests).files.get("orders.ts"))).toContain(
+      'missing("Service shop/a is an ExternalName, which leads out of the cluster")',
+    );
+  });
+
   it("of a port for another protocol than TCP is invalid", () => {
     const manifests = withRules("- backendRefs: [{ name: dns, port: 53 }]").replace(
       /---\napiVersion: v1/,
