@@ -99,11 +99,11 @@ program
       import("./import/import.ts"),
       import("./import/report.ts"),
     ]);
-    const { report, files, totals } = await importManifests(manifests, options);
+    const { report, files, totals, left } = await importManifests(manifests, options);
     const refused = count(report, "refused");
     if (options.strict && refused > 0) process.exitCode = 1;
     if (options.json) {
-      print(JSON.stringify({ ok: process.exitCode !== 1, ...totals, files: [...files.keys()], ...report }));
+      print(JSON.stringify({ ok: process.exitCode !== 1, ...totals, files: [...files.keys()], left, ...report }));
       return;
     }
     const colours = { refused: "red", differs: "yellow", carried: "green", ignored: "dim" } as const;
@@ -112,6 +112,7 @@ program
     print(
       `${green("imported")}  Gateway ${report.gateway} into ${options.out}: ${many(apis, "API")}, ${many(listeners, "listener")}, ${many(clusters, "cluster")}`,
     );
+    if (left.length > 0) print(`left as they were, and not of this import: ${left.join(", ")}`);
     print(`next: npm run gateway -- check --routes ${options.out}`);
   });
 

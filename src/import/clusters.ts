@@ -53,6 +53,14 @@ export class Clusters {
     return backend.constant;
   }
 
+  /** What is to be known when the Service's requests get another Host; undefined: that is all that happens. */
+  hostNote(service: ServicePort): string | undefined {
+    const address = this.#endpoints.find(service);
+    if (address?.host) return `takes the place of ${address.host}, by which the ingress tells the Service apart`;
+    if (!address || "binding" in address.ingress) return undefined;
+    return "at a URL it is the host that requests are sent to as well, so it must lead to the ingress; behind a binding it is Host alone";
+  }
+
   /** Services that nothing says how to reach. */
   get unmapped(): readonly ServicePort[] {
     return [...this.#unmapped.values()];
@@ -62,12 +70,12 @@ export class Clusters {
     return this.#clusters.size;
   }
 
-  /** Groups of Services that their ingress gets the same requests for. */
+  /** Groups of Services, or of ports of one, that their ingress gets the same requests for. */
   get alike(): readonly (readonly ServicePort[])[] {
     const groups = [...this.#clusters.values()].flatMap(({ backends }) =>
       [...backends.values()].map(({ ports }) => ports),
     );
-    return groups.filter((ports) => new Set(ports.map(({ namespace, service }) => `${namespace}/${service}`)).size > 1);
+    return groups.filter((ports) => ports.length > 1);
   }
 
   /** Whether any is reached at a public URL, whose host is then the Host that the ingress sees. */

@@ -68,6 +68,7 @@ export function readEndpoints({ text, file }: Source, problems: Problems): Endpo
     if (line) lines.set(key, line);
   }
   const used = new Set<Line>();
+  const wrong = new Set<Line>();
   return {
     find(service) {
       const { namespace, service: name } = service;
@@ -80,7 +81,10 @@ export function readEndpoints({ text, file }: Source, problems: Problems): Endpo
         service,
         line.cluster,
       );
-      checkAddress(found, line.field);
+      // Hundreds of Services may go by one line: what is wrong with it is told of the first of them.
+      const before = problems.count;
+      if (!wrong.has(line)) checkAddress(found, line.field);
+      if (problems.count > before) wrong.add(line);
       return found;
     },
     unused: () => [...lines.values()].flatMap((line) => (used.has(line) ? [] : [line.field])),
@@ -133,10 +137,16 @@ const HOST = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0
 
 /** What `check` would refuse in the module later, told of the line that the person can correct. */
 function checkAddress({ ingress, host, path }: Address, field: Field): void {
-  if ("url" in ingress && !isIngressUrl(ingress.url)) {
+  if ("url" in ingress) {
     // Who writes a password there has not meant to read it in a log.
     const shown = JSON.stringify(ingress.url.replace(/\/\/.*@/s, "//…@"));
-    field.problem(`gives ${shown}, which is no ingress URL`, "write https://host[:port][/path]");
+    if (!isIngressUrl(ingress.url))
+      field.problem(`gives ${shown}, which is no ingress URL`, "write https://host[:port][/path]");
+    else if (PLAIN_HTTP.test(new URL(ingress.url).origin))
+      field.problem(
+        `gives ${shown}, which would carry requests over plain http`,
+        "use https, or a binding; http is for loopback addresses",
+      );
   }
   if ("binding" in ingress && !/^[\w./:-]+$/.test(ingress.binding))
     field.problem(
@@ -149,6 +159,9 @@ function checkAddress({ ingress, host, path }: Address, field: Field): void {
   if (normal && (normal.refused || normal.path !== path || !path?.startsWith("/")))
     field.problem(`gives "${path}", which is no path`, "write it as /prefix");
 }
+
+// To elsewhere than a loopback address.
+const PLAIN_HTTP = /^http:\/\/(?!(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$)/;
 
 function isIngressUrl(text: string): boolean {
   const url = URL.parse(text);

@@ -32,17 +32,23 @@ export interface Imported {
   readonly totals: { readonly listeners: number; readonly apis: number; readonly clusters: number };
 }
 
+/** `left` are modules that were in the folder before and are still there: of an earlier import, perhaps, and then good for nothing. */
+export interface Written extends Imported {
+  readonly left: readonly string[];
+}
+
 /** Reads `paths` and writes the module. Throws ConfigurationRefused with all problems, and then has written nothing. */
-export async function importManifests(paths: readonly string[], options: ImportOptions): Promise<Imported> {
+export async function importManifests(paths: readonly string[], options: ImportOptions): Promise<Written> {
   const problems = new Problems(() => undefined);
   const sources = await readSources(paths, problems);
   const endpoints = options.endpoints === undefined ? undefined : await readText(options.endpoints, problems);
-  await checkFolder(options, problems);
+  const before = await filesIn(options, problems);
   const { gateway } = options;
   const imported = convert(sources, { ...(gateway && { gateway }), ...(endpoints && { endpoints }) }, problems);
   await mkdir(options.out, { recursive: true });
   for (const [file, text] of imported.files) await writeFile(join(options.out, file), text);
-  return imported;
+  const left = before.filter((file) => file.endsWith(".ts") && !imported.files.has(file)).sort();
+  return { ...imported, left };
 }
 
 async function readText(file: string, problems: Problems): Promise<Source | undefined> {
@@ -52,7 +58,7 @@ async function readText(file: string, problems: Problems): Promise<Source | unde
   return undefined;
 }
 
-async function checkFolder({ out, force }: ImportOptions, problems: Problems): Promise<void> {
+async function filesIn({ out, force }: ImportOptions, problems: Problems): Promise<readonly string[]> {
   const files = await readdir(out).catch((error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? [] : undefined));
   if (files === undefined) problems.add(undefined, out, "is no folder", "give another one with --out DIR");
   else if (files.length > 0 && !force)
@@ -62,6 +68,7 @@ async function checkFolder({ out, force }: ImportOptions, problems: Problems): P
       "has files already",
       "give another folder with --out DIR, or --force to write over them",
     );
+  return files ?? [];
 }
 
 /** The same without files: from texts to texts. Throws ConfigurationRefused. */

@@ -120,6 +120,9 @@ const PROTOCOLS = new Map([
 
 /** Why the Service cannot be reached at `number`. */
 function portFault({ root, namespace, name }: Resource, number: number, ref: Field): string | undefined {
+  // Not to be supported, since whoever may write Services could reach any host by them (BackendObjectReference.kind, CVE-2021-25740).
+  if (root.at("spec")?.at("type")?.text() === "ExternalName")
+    return `Service ${namespace}/${name} is an ExternalName, which leads out of the cluster`;
   const ports = (root.at("spec")?.items("ports") ?? []).filter((one) => one.at("port")?.integer(1, 65_535) === number);
   if (ports.length === 0) return `Service ${namespace}/${name} has no port ${number}`;
   const port = ports.find((one) => (one.at("protocol")?.text() ?? "TCP") === "TCP");

@@ -104,7 +104,7 @@ function targetOf(rule: Field, filters: Filters, name: string, around: Surroundi
     return filters.redirect;
   }
   const names = new Names();
-  const arms = refs.map((ref) => armOf(ref, names, around));
+  const arms = refs.map((ref) => armOf(ref, rule, names, around));
   const fault = noneOf(arms);
   if (fault) {
     sessions?.ignore("requests answer 500");
@@ -127,8 +127,15 @@ function noneOf(arms: readonly Arm[]): string | undefined {
   return reasons.includes(undefined) ? undefined : [...new Set(reasons)].join("; ");
 }
 
-/** HTTPBackendRef or GRPCBackendRef. */
-function armOf(ref: Field, names: Names, around: Surroundings): Arm {
+/** Those that are carried. */
+const rewrittenHosts = (owner: Field): readonly Field[] =>
+  owner.items("filters").flatMap((filter) => {
+    const host = filter.at("urlRewrite")?.at("hostname");
+    return host && (host.verdict?.kind === "carried" || host.verdict?.kind === "differs") ? [host] : [];
+  });
+
+/** HTTPBackendRef or GRPCBackendRef of `rule`. */
+function armOf(ref: Field, rule: Field, names: Names, around: Surroundings): Arm {
   const weight = ref.at("weight") ? (ref.at("weight")?.integer(0, 1_000_000) ?? 1) : 1;
   const resolved = around.references.resolve(ref, around.route);
   const name = names.take(nameFrom(ref.at("name")?.text() ?? "backend"));
@@ -137,6 +144,8 @@ function armOf(ref: Field, names: Names, around: Surroundings): Arm {
   if (filters.unsupported !== undefined) return { name, weight, to: nowhere(filters.unsupported) };
   if (filters.redirect) return { name, weight, to: filters.redirect as Call };
   const backend = around.clusters.backend(resolved.to);
+  const note = around.clusters.hostNote(resolved.to);
+  if (note) for (const host of [...rewrittenHosts(rule), ...rewrittenHosts(ref)]) host.differ(note);
   const { headers, rewrite, mirrors } = filters;
   const own = properties({ headers, rewrite, mirrors });
   return { name, weight, to: own.entries.length > 0 ? method(backend, "with", own) : backend };

@@ -1,6 +1,6 @@
 /** The command line as scripts and people meet it: exit codes, what goes to which stream, JSON, colours. */
 import { spawn } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { folderOf } from "../build/module.ts";
@@ -265,7 +265,10 @@ next: npm run gateway -- check --routes routes
       1,
       "routes: has files already\n    fix: give another folder with --out DIR, or --force to write over them\n1 problem; nothing was changed\n",
     ]);
-    expect((await gateway([...again, "--force"], { cwd: folder })).code).toBe(0);
+    await writeFile(join(folder, "routes/old.ts"), "");
+    const forced = await gateway([...again, "--force"], { cwd: folder });
+    expect(forced.code).toBe(0);
+    expect(forced.out).toContain("\nleft as they were, and not of this import: old.ts\n");
   });
 });
 

@@ -125,6 +125,7 @@ describe("mistakes", () => {
     ["default: 5", "`default` must be a map"],
     ["default: { binding: A, host: '{pod}.a' }", "`default.host` has {pod}"],
     ["default: { url: 'ftp://a' }", '`default` gives "ftp://a", which is no ingress URL'],
+    ["default: { url: 'http://a.com' }", '`default` gives "http://a.com", which would carry requests over plain http'],
     ["default: { url: 'https://u:p@a.com' }", '`default` gives "https://…@a.com", which is no ingress URL'],
     ["default: { binding: 'a b' }", '`default` gives "a b", which is no name of a binding'],
     ["default: { binding: A, host: 'UPPER' }", '`default` gives "UPPER", which is no host'],
@@ -133,6 +134,14 @@ describe("mistakes", () => {
     ["[]", "must be a map"],
   ])("%s", (endpoints, message) => {
     expect(problemsOf(routesTo("shop/a:80"), { endpoints })[0]).toBe(`endpoints.yaml:1  endpoints: ${message}`);
+  });
+
+  it("of one line are told once, however many Services go by it", () => {
+    const endpoints = 'default: { binding: A, host: "{service}_x", path: a }\nshop/c: { url: "http://127.0.0.1:80" }';
+    expect(problemsOf(routesTo("shop/a:80", "shop/b:80", "shop/c:80"), { endpoints })).toEqual([
+      'endpoints.yaml:1  endpoints: `default` gives "a_x", which is no host',
+      'endpoints.yaml:1  endpoints: `default` gives "a", which is no path',
+    ]);
   });
 
   it("of YAML have their line", () => {

@@ -184,7 +184,8 @@ describe("files", () => {
     const error = await importManifests([join(folder, "m.yaml")], { out }).catch((thrown) => thrown);
     expect(told(error)).toEqual(["routes: has files already"]);
     expect(await readFile(join(out, "index.ts"), "utf8")).toBe("old");
-    await importManifests([join(folder, "m.yaml")], { out, force: true });
+    const { left } = await importManifests([join(folder, "m.yaml")], { out, force: true });
+    expect(left).toEqual(["mine.ts"]);
     expect(await readFile(join(out, "index.ts"), "utf8")).toContain("gateway(");
     expect(await readFile(join(out, "mine.ts"), "utf8")).toBe("mine");
   });

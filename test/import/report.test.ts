@@ -149,6 +149,18 @@ it("notes what Services cannot be told apart, and what endpoints nobody needs", 
   ]);
 });
 
+it("notes what ports of a Service cannot be told apart", () => {
+  const ports = "spec: { ports: [{ port: 80 }, { port: 81 }] }";
+  const rules = "- backendRefs: [{ name: a, port: 80 }, { name: a, port: 81 }]";
+  const manifests = withRules(rules).replaceAll("spec: { ports: [{ port: 80 }] }", ports);
+  const notes = (host: string) =>
+    imported(manifests, { endpoints: `default: { binding: EU, host: "${host}" }` }).report.notes;
+  expect(notes("{service}.example.com")).toEqual([
+    "Nothing tells these apart where they are reached, give them a host or a path: shop/a:80, shop/a:81.",
+  ]);
+  expect(notes("{service}-{port}.example.com")).toEqual([]);
+});
+
 describe("texts", () => {
   it("are one line each in the table and on the terminal, whatever the manifests hold", () => {
     fc.assert(

@@ -186,6 +186,17 @@ describe("backendRefs", () => {
     );
   });
 
+  it("of an ExternalName is invalid", () => {
+    const external = "spec: { type: ExternalName, externalName: metadata.internal, ports: [{ port: 80 }] }";
+    const manifests = withRules("- backendRefs: [{ name: a, port: 80 }]").replace(
+      "spec: { ports: [{ port: 80 }] }",
+      external,
+    );
+    expect(code(imported(manifests).files.get("orders.ts"))).toContain(
+      'missing("Service shop/a is an ExternalName, which leads out of the cluster")',
+    );
+  });
+
   it("of a port for another protocol than TCP is invalid", () => {
     const manifests = withRules("- backendRefs: [{ name: dns, port: 53 }]").replace(
       /---\napiVersion: v1/,
@@ -357,6 +368,28 @@ describe("filters", () => {
   it("of one sort count once", () => {
     const rewrite = (host: string) => `{ type: URLRewrite, urlRewrite: { hostname: ${host} } }`;
     expect(options(`${rewrite("a.com")}, ${rewrite("b.com")}`)).toBe('{ rewrite: { host: "a.com" }, to: a }');
+  });
+
+  it("say where another Host is more than another Host", () => {
+    const filters = "filters: [{ type: URLRewrite, urlRewrite: { hostname: b.com } }]";
+    const own = "{ name: b, port: 80, filters: [{ type: URLRewrite, urlRewrite: { hostname: c.com } }] }";
+    const rules = withRules(`- { ${filters}, backendRefs: [{ name: a, port: 80, weight: 0 }, ${own}] }`);
+    const notes = (endpoints: string) => differences(imported(rules, { endpoints }));
+    const [ofRule, ofBackend] = ["filters[0]", "backendRefs[1].filters[0]"].map(
+      (filter) => `17 spec.rules[0].${filter}.urlRewrite.hostname`,
+    );
+    const atUrl =
+      "at a URL it is the host that requests are sent to as well, so it must lead to the ingress; behind a binding it is Host alone";
+    expect(notes("default: { binding: EU, path: '/{service}' }")).toEqual([]);
+    expect(notes("default: { url: https://a.com, path: '/{service}' }")).toEqual([
+      `${ofRule}: ${atUrl}`,
+      `${ofBackend}: ${atUrl}`,
+    ]);
+    const apart = (host: string) => `takes the place of ${host}, by which the ingress tells the Service apart`;
+    expect(notes("shop/a: { binding: EU }\nshop/b: { binding: EU, host: b.eu }")).toEqual([
+      `${ofRule}: ${apart("b.eu")}`,
+      `${ofBackend}: ${apart("b.eu")}`,
+    ]);
   });
 
   it("mirror to nowhere where the reference is invalid, and the request is served", () => {
