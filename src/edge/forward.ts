@@ -204,7 +204,8 @@ async function ask(
   const late = deadlines.await();
   // A cluster cannot answer what it has not heard to the end, and a slow upload is the client's.
   let waiting = true;
-  const heard = () => waiting && timeouts.firstByte > 0 && deadlines.answerWithin(timeouts.firstByte);
+  const { firstByte } = timeouts;
+  const heard = () => waiting && (firstByte > 0 ? deadlines.answerWithin(firstByte) : deadlines.begin());
   if (sent) {
     deadlines.begin();
     sent.then(heard, () => {});

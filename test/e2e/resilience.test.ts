@@ -46,6 +46,7 @@ export default gateway({
     to("brief", balance(three("brief")), {
       timeouts: { firstByte: "200ms", total: "1s" },
       retry: { attempts: 2, on: [503, "timeout"], backoff: quick, budget: generous } }),
+    to("whole", one("whole", "a"), { timeouts: { firstByte: "0s", total: "500ms" } }),
     to("breaker", one("breaker", "a", { breaker: { minimumRequests: 10, open: "500ms", recovery: "1s" } })),
     to("open", one("open", "a", { breaker: { minimumRequests: 10 } }).or(one("open", "b"))),
     to("capped", one("capped", "a", { concurrency: 3 })),
@@ -414,6 +415,15 @@ describeWithRealParts("resilience", () => {
       expect([answer.status, answer.json().code]).toEqual([504, "upstream-timeout"]);
       expect(Date.now() - started).toBeGreaterThanOrEqual(990);
       expect(Date.now() - started).toBeLessThan(1_500);
+    });
+
+    it("for the whole exchange counts where one try has no time of its own", async () => {
+      const path = pathBelow("/whole");
+      // So that no connection need be tried, which has a deadline of its own.
+      expect((await on.ask(path)).status).toBe(200);
+      on.answer(path, () => {});
+      const answer = await on.ask(path);
+      expect([answer.status, answer.json().code]).toEqual([504, "upstream-timeout"]);
     });
 
     it.each([
