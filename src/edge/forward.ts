@@ -90,7 +90,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   retry?.budget.began();
   try {
     for (let asked = 1; !deadlines.ended; asked++) {
-      const next = tries.next(Date.now());
+      const next = tries.next(Date.now(), asked > 1 && !retrying);
       // Nobody else may be asked, so what the last one said is the answer.
       if ("none" in next) {
         answer ??= refusedBy(next);
@@ -98,7 +98,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
       }
       if (answer && "response" in answer) await answer.response.body?.cancel();
       choice = next;
-      const last = !retry && !(mayFailOver && asked < tries.levels);
+      const last = !retry && !(mayFailOver && tries.further);
       answer = await tryOnce(choice, asked, last);
       if (retrying) retry?.budget.release();
       retrying = false;
@@ -114,7 +114,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
         if ("after" in verdict && verdict.after >= 1) await deadlines.pause(verdict.after);
         if ("not" in verdict && verdict.not === "time" && retry.cut) deadlines.end("upstream-timeout");
       }
-      if (!retrying && !(mayFailOver && asked < tries.levels && isUnserved(answer))) break;
+      if (!retrying && !(mayFailOver && tries.further && isUnserved(answer))) break;
     }
   } finally {
     if (retrying) retry?.budget.release();

@@ -25,6 +25,7 @@ const generous = { percent: 100, minimum: 100 };
 const outlier = { baseEjectionTime: "1s" };
 
 const weighted = ["a", "b", "c"].map((name, i) => one("weighted", name).weight([5, 3, 2][i]));
+const ranked = balance([one("ranked", "a"), one("ranked", "b")]).or(one("ranked", "c"));
 const regions = { a: "weur", b: "enam", c: "apac" };
 const near = Object.entries(regions).map(([name, region]) => one("near", name, { region }));
 
@@ -47,6 +48,9 @@ export default gateway({
       timeouts: { firstByte: "200ms", total: "1s" },
       retry: { attempts: 2, on: [503, "timeout"], backoff: quick, budget: generous } }),
     to("whole", one("whole", "a"), { timeouts: { firstByte: "0s", total: "500ms" } }),
+    to("ranked", ranked),
+    to("ranked-retry", ranked, {
+      retry: { attempts: 1, on: ["gateway-error", "connection"], backoff: quick, budget: generous } }),
     to("breaker", one("breaker", "a", { breaker: { minimumRequests: 10, open: "500ms", recovery: "1s" } })),
     to("open", one("open", "a", { breaker: { minimumRequests: 10 } }).or(one("open", "b"))),
     to("capped", one("capped", "a", { concurrency: 3 })),
@@ -496,6 +500,41 @@ describeWithRealParts("resilience", () => {
       for (let n = 0; n < 10; n++) expect((await on.ask(path)).status).toBe(500);
       for (let n = 0; n < 5; n++) expect(servedBy(await on.ask(path, { method: "POST" }))).toBe("b");
       expect(on.arrived(path)).toEqual({ a: 10, b: 5, c: 0 });
+    });
+  });
+
+  describe("the next priority", () => {
+    it.each([
+      ["/ranked", 1],
+      ["/ranked-retry", 2],
+    ])("is asked when places of the one before have failed, at %s after %i", async (below, failed) => {
+      const path = pathBelow(below);
+      on.answer(path, status(503), ["a", "b"]);
+      for (let n = 1; n <= 6; n++) {
+        const answer = await on.ask(path);
+        expect(servedBy(answer)).toBe("c");
+        const { attempts } = await on.gateway.recordOf(answer);
+        expect(attempts.map(({ status }) => status)).toEqual([...Array(failed).fill(503), 200]);
+      }
+    });
+
+    it("is asked once, however many there are", async () => {
+      for (const [below, tries] of [
+        ["/ranked", 2],
+        ["/ranked-retry", 3],
+      ] as const) {
+        const path = pathBelow(below);
+        on.answer(path, status(503));
+        expect((await on.ask(path)).status).toBe(503);
+        expect([on.allArrived(path), on.arrived(path).c]).toEqual([tries, 1]);
+      }
+    });
+
+    it("is not asked for what must not be repeated", async () => {
+      const path = pathBelow("/ranked");
+      on.answer(path, status(503), ["a", "b"]);
+      expect((await on.ask(path, { method: "POST" })).status).toBe(503);
+      expect(on.allArrived(path)).toBe(1);
     });
   });
 
