@@ -244,7 +244,10 @@ async function ask(
       await response.body?.cancel();
       return { failed: PLATFORM[response.status] ?? "upstream-unreachable" };
     }
-    if (ingress.certificate && (await certificateRefused(response))) return fail("upstream-certificate");
+    // What looks like a page that refuses it is read, and may never come to its end.
+    const refused = ingress.certificate && (await Promise.race([certificateRefused(response), late]));
+    if (typeof refused === "string") own?.abort();
+    if (refused) return fail(refused === true ? "upstream-certificate" : refused);
     deadlines.answered();
     const given =
       timeouts.total > 0 && !isEndless(response) ? await underDeadline(response, deadlines, late) : response;

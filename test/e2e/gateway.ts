@@ -20,10 +20,22 @@ export interface GatewayParts {
   readonly texts: Readonly<Record<string, string>>;
   /** Bindings with a `fetch` of their own, each to the server on that port. The Host header stays the client's. */
   readonly services?: Readonly<Record<string, number>>;
+  /** Bindings that speak TLS with the server on that port, as a binding of [[mtls_certificates]] does. */
+  readonly certificates?: Readonly<Record<string, TlsParts>>;
   /** Whether requests tell `request.cf` in CF_HEADER. workerd then tells nothing of its own, such as the peer's address. */
   readonly cf?: boolean;
   /** With the inspector, which `heap` asks. */
   readonly inspected?: boolean;
+}
+
+export interface TlsParts {
+  readonly port: number;
+  /** What the server's certificate must be for. */
+  readonly host: string;
+  /** Who must have signed it, as PEM. */
+  readonly trusted: string;
+  /** The gateway's own, as PEM. */
+  readonly client?: { readonly key: string; readonly certificate: string };
 }
 
 export class Gateway {
@@ -43,12 +55,13 @@ export class Gateway {
   }
 
   /** Throws ConfigurationRefused when the build refuses the routes. */
-  static async start({ routes, texts, services = {}, cf = false, inspected = false }: GatewayParts): Promise<Gateway> {
+  static async start(parts: GatewayParts): Promise<Gateway> {
+    const { routes, inspected = false } = parts;
     const folder = mkdtempSync(join(tmpdir(), "portcullis-gateway-"));
     mkdirSync(join(folder, "routes"));
     writeFileSync(join(folder, "routes", "index.ts"), routes);
     await emit(await compileRoutes({ routes: join(folder, "routes") }), join(folder, "out"));
-    writeFileSync(join(folder, "out", "gateway.capnp"), configuration(texts, services, cf));
+    writeFileSync(join(folder, "out", "gateway.capnp"), configuration(parts));
 
     const records: DecisionRecord[] = [];
     const ports: Ports = {};
@@ -118,14 +131,25 @@ export class Gateway {
 /** By the names of workerd's events. */
 type Ports = { listen?: number; "listen-inspector"?: number };
 
-function configuration(texts: GatewayParts["texts"], services: Readonly<Record<string, number>>, cf: boolean): string {
+function configuration({ texts, services = {}, certificates = {}, cf = false }: GatewayParts): string {
   const bindings = [
     ...Object.entries(texts).map(([name, text]) => `(name = ${quoted(name)}, text = ${quoted(text)})`),
-    ...Object.keys(services).map((name) => `(name = ${quoted(name)}, service = ${quoted(name)})`),
+    ...Object.keys({ ...services, ...certificates }).map(
+      (name) => `(name = ${quoted(name)}, service = ${quoted(name)})`,
+    ),
   ];
-  const externals = Object.entries(services).map(
-    ([name, port]) => `(name = ${quoted(name)}, external = (address = "127.0.0.1:${port}", http = ()))`,
-  );
+  const external = (name: string, port: number, protocol: string) =>
+    `(name = ${quoted(name)}, external = (address = "127.0.0.1:${port}", ${protocol}))`;
+  const externals = [
+    ...Object.entries(services).map(([name, port]) => external(name, port, "http = ()")),
+    ...Object.entries(certificates).map(([name, { port, host, trusted, client }]) => {
+      const pair = client
+        ? `keypair = (privateKey = ${quoted(client.key)}, certificateChain = ${quoted(client.certificate)}), `
+        : "";
+      const tls = `tlsOptions = (${pair}trustedCertificates = [${quoted(trusted)}])`;
+      return external(name, port, `https = (certificateHost = ${quoted(host)}, ${tls})`);
+    }),
+  ];
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
