@@ -29,6 +29,8 @@ export interface Course {
   /** Makes a choice ready to be asked. */
   readonly prepare: (choice: Choice) => Attempt | Promise<Attempt>;
   readonly timeouts: Timeouts;
+  /** The total is the client's own wish, and its end tells nothing about who was asked. */
+  readonly impatient?: boolean;
   /** Largest request body, in bytes. */
   readonly maxBody: number;
   /** Largest body of which a copy is made for mirrors; 0: none is. */
@@ -83,6 +85,14 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
   const replayable = sending.sent === undefined;
+  // While the client still sends, the time is also its own: it could have any cluster ejected by sending nothing.
+  let clientsTime = course.impatient || !replayable;
+  sending.sent?.then(
+    () => {
+      clientsTime = course.impatient ?? false;
+    },
+    () => {},
+  );
   const mayFailOver = replayable && IDEMPOTENT.has(request.method);
   let choice: Choice | undefined;
   let answer: Answer | undefined;
@@ -133,7 +143,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
     try {
       const attempt = numbered(await course.prepare(choice), asked);
       const answer = await ask(attempt, exchange, request, sending, timeouts, deadlines, last);
-      result = resultOf(answer);
+      result = deadlines.ended && clientsTime ? "cancelled" : resultOf(answer);
       return answer;
     } finally {
       choice.endpoint?.finished(result, started, Date.now());

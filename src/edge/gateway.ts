@@ -198,6 +198,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       tries: traffic.triesOf(action, exchange, request),
       prepare: ({ backend }) => prepare(backend, exchange, target),
       timeouts,
+      impatient: timeouts !== stated,
       maxBody: table.gateway.maxBody,
       copied: traffic.copiedFor(action, mirrors),
       retry: retry && {

@@ -52,6 +52,7 @@ export default gateway({
     to("ranked-retry", ranked, {
       retry: { attempts: 1, on: ["gateway-error", "connection"], backoff: quick, budget: generous } }),
     to("breaker", one("breaker", "a", { breaker: { minimumRequests: 10, open: "500ms", recovery: "1s" } })),
+    to("patient", one("patient", "a", { breaker: { minimumRequests: 5 } }), { timeouts: { firstByte: "300ms", total: "600ms" } }),
     to("open", one("open", "a", { breaker: { minimumRequests: 10 } }).or(one("open", "b"))),
     to("capped", one("capped", "a", { concurrency: 3 })),
     to("spilled", one("spilled", "a", { concurrency: 1 }).or(one("spilled", "b"))),
@@ -492,6 +493,30 @@ describeWithRealParts("resilience", () => {
       expect(share(300, 700)).toBeLessThan(0.75);
       expect(share(700, 1_000)).toBeGreaterThan(0.6);
       expect(share(1_010, 2_000)).toBe(1);
+    });
+
+    it("takes no client's word for it that the cluster is slow", async () => {
+      const path = pathBelow("/patient");
+      on.answer(path, async (request, response) => {
+        await digest(request);
+        setTimeout(() => response.end(), 100);
+      });
+      const deadline = { "content-type": "application/grpc-web", "grpc-timeout": "10m" };
+      for (let n = 0; n < 10; n++) {
+        const answer = await on.ask(path, { method: "POST", headers: deadline, body: "x" });
+        expect(answer.headers["grpc-status"]).toBe("4");
+      }
+      const stalled = Array.from({ length: 10 }, () => {
+        const { sent, response } = on.open(path, { method: "POST", headers: { "content-length": 10 } });
+        sent.write("half");
+        return response;
+      });
+      for (const response of stalled) expect((await response).statusCode).toBe(504);
+      expect((await on.ask(path)).status).toBe(200);
+      // The cluster's own slowness it does count.
+      on.answer(path, delayed(1_000, status(200)));
+      await Promise.all(Array.from({ length: 10 }, () => on.ask(path, { method: "POST", body: "x" })));
+      expect((await on.ask(path)).json().code).toBe("breaker-open");
     });
 
     it("that is open leaves the request to the next priority", async () => {
