@@ -18,6 +18,7 @@ export default defineConfig({
         test: {
           name: "edge",
           include: ["test/{table,policies,edge}/**/*.test.ts"],
+          testTimeout: 30_000,
         },
       },
       {

@@ -29,6 +29,8 @@ export interface Course {
   /** Makes a choice ready to be asked. */
   readonly prepare: (choice: Choice) => Attempt | Promise<Attempt>;
   readonly timeouts: Timeouts;
+  /** The total is the client's own wish, and its end tells nothing about who was asked. */
+  readonly impatient?: boolean;
   /** Largest request body, in bytes. */
   readonly maxBody: number;
   /** Largest body of which a copy is made for mirrors; 0: none is. */
@@ -83,6 +85,14 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
   const replayable = sending.sent === undefined;
+  // While the client still sends, the time is also its own: it could have any cluster ejected by sending nothing.
+  let clientsTime = course.impatient || !replayable;
+  sending.sent?.then(
+    () => {
+      clientsTime = course.impatient ?? false;
+    },
+    () => {},
+  );
   const mayFailOver = replayable && IDEMPOTENT.has(request.method);
   const mayRetryLate = retry !== undefined && mayRepeatLate(retry.rules, request.method);
   let choice: Choice | undefined;
@@ -91,7 +101,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   retry?.budget.began();
   try {
     for (let asked = 1; !deadlines.ended; asked++) {
-      const next = tries.next(Date.now());
+      const next = tries.next(Date.now(), asked > 1 && !retrying);
       // Nobody else may be asked, so what the last one said is the answer.
       if ("none" in next) {
         answer ??= refusedBy(next);
@@ -99,7 +109,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
       }
       if (answer && "response" in answer) await answer.response.body?.cancel();
       choice = next;
-      const last = !mayRetryLate && !(mayFailOver && asked < tries.levels);
+      const last = !mayRetryLate && !(mayFailOver && tries.further);
       answer = await tryOnce(choice, asked, last);
       if (retrying) retry?.budget.release();
       retrying = false;
@@ -115,7 +125,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
         if ("after" in verdict && verdict.after >= 1) await deadlines.pause(verdict.after);
         if ("not" in verdict && verdict.not === "time" && retry.cut) deadlines.end("upstream-timeout");
       }
-      if (!retrying && !(mayFailOver && asked < tries.levels && isUnserved(answer))) break;
+      if (!retrying && !(mayFailOver && tries.further && isUnserved(answer))) break;
     }
   } finally {
     if (retrying) retry?.budget.release();
@@ -134,7 +144,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
     try {
       const attempt = numbered(await course.prepare(choice), asked);
       const answer = await ask(attempt, exchange, request, sending, timeouts, deadlines, last);
-      result = resultOf(answer);
+      result = deadlines.ended && clientsTime ? "cancelled" : resultOf(answer);
       return answer;
     } finally {
       choice.endpoint?.finished(result, started, Date.now());
@@ -211,7 +221,8 @@ async function ask(
   const late = deadlines.await();
   // A cluster cannot answer what it has not heard to the end, and a slow upload is the client's.
   let waiting = true;
-  const heard = () => waiting && deadlines.answerWithin(timeouts.firstByte || Number.POSITIVE_INFINITY);
+  const { firstByte } = timeouts;
+  const heard = () => waiting && (firstByte > 0 ? deadlines.answerWithin(firstByte) : deadlines.begin());
   if (sent) {
     deadlines.begin();
     sent.then(heard, () => {});
@@ -250,7 +261,10 @@ async function ask(
       await response.body?.cancel();
       return { failed: PLATFORM[response.status] ?? "upstream-unreachable" };
     }
-    if (ingress.certificate && (await certificateRefused(response))) return fail("upstream-certificate");
+    // What looks like a page that refuses it is read, and may never come to its end.
+    const refused = ingress.certificate && (await Promise.race([certificateRefused(response), late]));
+    if (typeof refused === "string") own?.abort();
+    if (refused) return fail(refused === true ? "upstream-certificate" : refused);
     deadlines.answered();
     const given =
       timeouts.total > 0 && !isEndless(response) ? await underDeadline(response, deadlines, late) : response;

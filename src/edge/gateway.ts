@@ -198,6 +198,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       tries: traffic.triesOf(action, exchange, request),
       prepare: ({ backend }) => prepare(backend, exchange, target),
       timeouts,
+      impatient: timeouts !== stated,
       maxBody: table.gateway.maxBody,
       copied: traffic.copiedFor(action, mirrors),
       retry: retry && {
@@ -245,15 +246,22 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     target: RequestTarget,
     total: number,
   ): Promise<void> {
-    const named = copy instanceof Promise ? mirrors : fitting(mirrors, copy ?? null);
+    const clusterOf = ({ backend }: TableMirror) => table.backends[backend]?.cluster ?? "";
+    const { mirrorTraffic } = isolate;
+    const named = (copy instanceof Promise ? mirrors : fitting(mirrors, copy ?? null)).filter((mirror) =>
+      mirrorTraffic.begin(clusterOf(mirror)),
+    );
     if (named.length === 0) return;
     record.mirrors = named.map(({ backend }) => table.backends[backend]?.name ?? "");
     const body = await copy;
-    if (body === undefined) return;
+    const sent = body === undefined ? [] : fitting(named, body);
     await Promise.all(
-      fitting(mirrors, body).map(({ backend }) =>
-        sendMirror(() => prepare(backend, exchange, target), request.method, body, total || LONGEST_MIRROR),
-      ),
+      named.map(async (mirror) => {
+        const copied = () => prepare(mirror.backend, exchange, target);
+        if (body !== undefined && sent.includes(mirror))
+          await sendMirror(copied, request.method, body, total || LONGEST_MIRROR);
+        mirrorTraffic.ended(clusterOf(mirror));
+      }),
     );
   }
 

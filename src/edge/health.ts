@@ -8,7 +8,8 @@ import { type Endpoints, endpointKey } from "../traffic/endpoint.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
 
 /** By endpoint: whether it counts as healthy, and how many findings in a row say the opposite. */
-type Findings = Record<string, readonly [healthy: 0 | 1, against: number]>;
+type Findings = Record<string, Finding>;
+type Finding = readonly [healthy: 0 | 1, against: number];
 
 const KEY = "portcullis:health";
 // Seconds. When the trigger no longer runs, what it once found must not hold for ever: then all count as healthy.
@@ -21,14 +22,14 @@ const AT_ONCE = 6;
 /** Asks all endpoints of clusters with health checks once. Logs each that changes. Throws when the store is away. */
 export async function checkHealth(table: EdgeTable, env: unknown): Promise<void> {
   const store = storeOf(table, env);
-  const before = (await store.get<Findings>(KEY)) ?? {};
+  const before = await store.get(KEY);
   const after: Findings = {};
   const waiting = watched(table);
   const ingresses = new Map<string, Ingress>();
   const work = async () => {
     for (let next = waiting.pop(); next; next = waiting.pop()) {
       const { key, backend, cluster, health } = next;
-      const [healthy, against] = before[key] ?? [1, 0];
+      const [healthy, against] = findingOf(before, key);
       const good = await answersWell(backend, cluster, health, env, ingresses);
       const contrary = good === Boolean(healthy) ? 0 : against + 1;
       const turned = contrary >= (good ? health.healthy : health.unhealthy);
@@ -43,12 +44,18 @@ export async function checkHealth(table: EdgeTable, env: unknown): Promise<void>
 /** Tells `endpoints` what was found last. Keeps what they know when the store is away. */
 export async function readHealth(table: EdgeTable, env: unknown, endpoints: Endpoints): Promise<void> {
   try {
-    const findings = (await storeOf(table, env).get<Findings>(KEY)) ?? {};
+    const findings = await storeOf(table, env).get(KEY);
     const now = Date.now();
-    for (const { key, backend } of watched(table)) endpoints.setHealth(backend, findings[key]?.[0] !== 0, now);
+    for (const { key, backend } of watched(table)) endpoints.setHealth(backend, findingOf(findings, key)[0] === 1, now);
   } catch (error) {
     console.error(JSON.stringify({ event: "health-unread", error: (error as Error).name }));
   }
+}
+
+/** What the store holds may be of another hand or another version: what cannot be understood is as if nothing had been found. */
+function findingOf(stored: unknown, key: string): Finding {
+  const [healthy, against] = [(stored as Partial<Findings> | null)?.[key]].flat();
+  return (healthy === 0 || healthy === 1) && Number.isInteger(against) ? [healthy, against as number] : [1, 0];
 }
 
 interface Watched {

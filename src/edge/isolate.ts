@@ -10,6 +10,7 @@ import type { EdgeTable, PolicyName, TableBackend, TableCluster, TablePolicy, Ta
 import { Assertions } from "./assertion.ts";
 import { trustedRanges } from "./client.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
+import { MirrorTraffic } from "./mirror.ts";
 import { type HealthReader, Traffic } from "./tries.ts";
 
 /** What the build puts into the Worker. */
@@ -33,6 +34,7 @@ export class Isolate {
   /** Stands for the route of requests that no route matches: the gateway's own policies run for them as well. */
   readonly unmatched: TableRoute;
   readonly traffic: Traffic;
+  readonly mirrorTraffic = new MirrorTraffic();
   readonly #runs: GatewayParts["runs"];
   readonly #runtime: GatewayRuntime;
   readonly #policies = new Map<number, MiddlewareHandler<GatewayEnv>>();

@@ -28,9 +28,10 @@ export interface Choice {
 }
 
 export interface Tries {
-  /** How many places may be asked without a retry being configured: one of each priority. */
-  readonly levels: number;
-  next(now: number): Choice | Refusal;
+  /** Whether a priority is left that has not been asked: without a retry being configured, one place of each may be. */
+  readonly further: boolean;
+  /** `onward`: of another priority than those that have been asked, while anyone there may be. */
+  next(now: number, onward: boolean): Choice | Refusal;
 }
 
 /** Tells `endpoints` what the health checks have found. Never throws. */
@@ -121,8 +122,8 @@ class ListTries implements Tries {
     this.#backends = backends;
   }
 
-  get levels(): number {
-    return this.#backends.length;
+  get further(): boolean {
+    return this.#tried < this.#backends.length;
   }
 
   /** After the last one comes the first again: with one backend alone, a retry has nowhere else to go. */
@@ -132,22 +133,33 @@ class ListTries implements Tries {
 }
 
 class PoolTries implements Tries {
-  readonly levels: number;
   readonly #pool: Pool;
+  readonly #levels: number;
   readonly #exchange: Exchange;
   readonly #request: Request;
-  readonly #tried: Endpoint[] = [];
+  #tried: Endpoint[] = [];
+  /** The priorities that have been asked, by their endpoints; one twice where nobody further on could be asked in its place. */
+  readonly #asked: (readonly Endpoint[])[] = [];
 
   constructor(pool: Pool, levels: number, exchange: Exchange, request: Request) {
     this.#pool = pool;
-    this.levels = levels;
+    this.#levels = levels;
     this.#exchange = exchange;
     this.#request = request;
   }
 
-  next(now: number): Choice | Refusal {
+  get further(): boolean {
+    return this.#asked.length < this.#levels;
+  }
+
+  next(now: number, onward: boolean): Choice | Refusal {
+    // In front, so that the one that failed last stays the last.
+    if (onward) this.#tried = [...this.#asked.flat(), ...this.#tried];
     const choice = this.#pool.pick(this, this.#tried, now, Math.random);
-    if ("endpoint" in choice) this.#tried.push(choice.endpoint);
+    if ("endpoint" in choice) {
+      this.#tried.push(choice.endpoint);
+      if (onward || !this.#asked.includes(choice.peers)) this.#asked.push(choice.peers);
+    }
     return choice;
   }
 

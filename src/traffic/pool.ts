@@ -18,6 +18,8 @@ export interface PoolMember extends Candidate {
   /** Position in the table's backends. */
   readonly backend: number;
   readonly endpoint: Endpoint;
+  /** All endpoints of its priority; the same array for each of them. */
+  readonly peers: readonly Endpoint[];
   /** The cookie that keeps the client here; to be set where the request does not hold it with this value. */
   readonly affinity?: { readonly cookie: string; readonly value: string; readonly maxAge: number };
 }
@@ -204,13 +206,15 @@ class Level {
   ) {
     this.by = by;
     this.affinity = affinity?.cookie;
+    const peers: Endpoint[] = [];
     this.members = backends.flatMap((backend, i): Member[] => {
       const weight = weights?.[i] ?? 1;
       // Never, not even when nobody else is there (BackendRef.weight of the Gateway API).
       if (weight === 0) return [];
       const endpoint = endpoints.of(table.backends[backend] as TableBackend);
       const cookie = affinity && { affinity: { ...affinity, value: endpoint.id } };
-      return [{ backend, endpoint, place: place(endpoint), weight, credit: 0, ...cookie }];
+      peers.push(endpoint);
+      return [{ backend, endpoint, peers, place: place(endpoint), weight, credit: 0, ...cookie }];
     });
     const thresholds = this.members.flatMap(({ endpoint }) => endpoint.panicThreshold ?? []);
     this.panicThreshold = thresholds.length > 0 ? Math.max(...thresholds) : PANIC_THRESHOLD;

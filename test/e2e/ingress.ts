@@ -89,7 +89,7 @@ export class Ingress {
   }
 }
 
-const accepts = (port: number): Promise<boolean> =>
+export const accepts = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     const socket = connect({ host: "127.0.0.1", port });
     socket.once("connect", () => resolve(true)).once("error", () => resolve(false));

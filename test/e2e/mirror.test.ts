@@ -4,6 +4,7 @@ import type { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Answer } from "./client.ts";
 import { Clusters, inParallel, pathBelow, status } from "./clusters.ts";
 import { describeWithRealParts } from "./fixture.ts";
 import { digest, type Handler } from "./origin.ts";
@@ -15,6 +16,7 @@ const primary = cluster("primary", { ingress: env("PRIMARY") });
 const capped = cluster("capped", { ingress: env("PRIMARY"), concurrency: 1 });
 const first = cluster("first", { ingress: env("FIRST") });
 const second = cluster("second", { ingress: env("SECOND") });
+const held = cluster("held", { ingress: env("FIRST") });
 const direct = cluster("direct", { ingress: env("FIRST_SERVICE") });
 const to = (name, mirrors, options = {}) => route(name, { path: "/" + name + "/*" }, { to: primary, mirrors, ...options });
 const changes = headers({ request: { set: { "x-set": "by the route" }, remove: ["x-removed"] } });
@@ -29,6 +31,7 @@ export default gateway({
     to("any", [mirror(first, { methods: "any" }), mirror(second, { methods: ["PUT"], maxBody: 1_000 })]),
     to("filtered", [mirror(first, { methods: "any" })], { policies: [filter({})] }),
     to("retried", [mirror(first, { methods: "any" })], { retry: { methods: "any", maxBody: 100_000 } }),
+    to("held", [mirror(held)]),
     to("brief", [mirror(first)], { timeouts: { firstByte: "300ms", total: "400ms" } }),
     to("capped", [mirror(first)], { to: capped }),
     to("direct", [mirror(direct)]),
@@ -238,6 +241,28 @@ describeWithRealParts("a mirror", () => {
       // A redirect is no request to copy.
       await noMore();
       expect(on.arrived(path).first).toBe(23);
+    });
+
+    it("when it does not answer a hundred, and gets no more until it does", async () => {
+      const path = pathBelow("/held");
+      const held: ServerResponse[] = [];
+      on.answer(path, (_, response) => void held.push(response), ["first"]);
+      const send = async (count: number) => {
+        const answers: Answer[] = [];
+        await inParallel(10, count, async () => answers.push(await on.ask(path)));
+        expect(answers.map((answer) => answer.status)).toEqual(Array(count).fill(200));
+        return Promise.all(answers.map((answer) => on.gateway.recordOf(answer)));
+      };
+      const records = await send(130);
+      await copied("first", path, 100);
+      await noMore();
+      expect(held).toHaveLength(100);
+      expect(records.filter(({ mirrors }) => mirrors?.includes("held"))).toHaveLength(100);
+      on.answer(path, status(200), ["first"]);
+      for (const response of held) response.end();
+      await noMore();
+      await send(5);
+      await copied("first", path, 105);
     });
 
     it("and is not waited for longer than the route's total time", async () => {

@@ -25,6 +25,7 @@ const generous = { percent: 100, minimum: 100 };
 const outlier = { baseEjectionTime: "1s" };
 
 const weighted = ["a", "b", "c"].map((name, i) => one("weighted", name).weight([5, 3, 2][i]));
+const ranked = balance([one("ranked", "a"), one("ranked", "b")]).or(one("ranked", "c"));
 const regions = { a: "weur", b: "enam", c: "apac" };
 const near = Object.entries(regions).map(([name, region]) => one("near", name, { region }));
 
@@ -46,7 +47,12 @@ export default gateway({
     to("brief", balance(three("brief")), {
       timeouts: { firstByte: "200ms", total: "1s" },
       retry: { attempts: 2, on: [503, "timeout"], backoff: quick, budget: generous } }),
+    to("whole", one("whole", "a"), { timeouts: { firstByte: "0s", total: "500ms" } }),
+    to("ranked", ranked),
+    to("ranked-retry", ranked, {
+      retry: { attempts: 1, on: ["gateway-error", "connection"], backoff: quick, budget: generous } }),
     to("breaker", one("breaker", "a", { breaker: { minimumRequests: 10, open: "500ms", recovery: "1s" } })),
+    to("patient", one("patient", "a", { breaker: { minimumRequests: 5 } }), { timeouts: { firstByte: "300ms", total: "600ms" } }),
     to("open", one("open", "a", { breaker: { minimumRequests: 10 } }).or(one("open", "b"))),
     to("capped", one("capped", "a", { concurrency: 3 })),
     to("spilled", one("spilled", "a", { concurrency: 1 }).or(one("spilled", "b"))),
@@ -416,6 +422,15 @@ describeWithRealParts("resilience", () => {
       expect(Date.now() - started).toBeLessThan(1_500);
     });
 
+    it("for the whole exchange counts where one try has no time of its own", async () => {
+      const path = pathBelow("/whole");
+      // So that no connection need be tried, which has a deadline of its own.
+      expect((await on.ask(path)).status).toBe(200);
+      on.answer(path, () => {});
+      const answer = await on.ask(path);
+      expect([answer.status, answer.json().code]).toEqual([504, "upstream-timeout"]);
+    });
+
     it.each([
       ["PUT", "is taken in for another try", 0],
       ["POST", "streams", 1],
@@ -480,12 +495,71 @@ describeWithRealParts("resilience", () => {
       expect(share(1_010, 2_000)).toBe(1);
     });
 
+    it("takes no client's word for it that the cluster is slow", async () => {
+      const path = pathBelow("/patient");
+      on.answer(path, async (request, response) => {
+        await digest(request);
+        setTimeout(() => response.end(), 100);
+      });
+      const deadline = { "content-type": "application/grpc-web", "grpc-timeout": "10m" };
+      for (let n = 0; n < 10; n++) {
+        const answer = await on.ask(path, { method: "POST", headers: deadline, body: "x" });
+        expect(answer.headers["grpc-status"]).toBe("4");
+      }
+      const stalled = Array.from({ length: 10 }, () => {
+        const { sent, response } = on.open(path, { method: "POST", headers: { "content-length": 10 } });
+        sent.write("half");
+        return response;
+      });
+      for (const response of stalled) expect((await response).statusCode).toBe(504);
+      expect((await on.ask(path)).status).toBe(200);
+      // The cluster's own slowness it does count.
+      on.answer(path, delayed(1_000, status(200)));
+      await Promise.all(Array.from({ length: 10 }, () => on.ask(path, { method: "POST", body: "x" })));
+      expect((await on.ask(path)).json().code).toBe("breaker-open");
+    });
+
     it("that is open leaves the request to the next priority", async () => {
       const path = pathBelow("/open");
       on.answer(path, status(500), ["a"]);
       for (let n = 0; n < 10; n++) expect((await on.ask(path)).status).toBe(500);
       for (let n = 0; n < 5; n++) expect(servedBy(await on.ask(path, { method: "POST" }))).toBe("b");
       expect(on.arrived(path)).toEqual({ a: 10, b: 5, c: 0 });
+    });
+  });
+
+  describe("the next priority", () => {
+    it.each([
+      ["/ranked", 1],
+      ["/ranked-retry", 2],
+    ])("is asked when places of the one before have failed, at %s after %i", async (below, failed) => {
+      const path = pathBelow(below);
+      on.answer(path, status(503), ["a", "b"]);
+      for (let n = 1; n <= 6; n++) {
+        const answer = await on.ask(path);
+        expect(servedBy(answer)).toBe("c");
+        const { attempts } = await on.gateway.recordOf(answer);
+        expect(attempts.map(({ status }) => status)).toEqual([...Array(failed).fill(503), 200]);
+      }
+    });
+
+    it("is asked once, however many there are", async () => {
+      for (const [below, tries] of [
+        ["/ranked", 2],
+        ["/ranked-retry", 3],
+      ] as const) {
+        const path = pathBelow(below);
+        on.answer(path, status(503));
+        expect((await on.ask(path)).status).toBe(503);
+        expect([on.allArrived(path), on.arrived(path).c]).toEqual([tries, 1]);
+      }
+    });
+
+    it("is not asked for what must not be repeated", async () => {
+      const path = pathBelow("/ranked");
+      on.answer(path, status(503), ["a", "b"]);
+      expect((await on.ask(path, { method: "POST" })).status).toBe(503);
+      expect(on.allArrived(path)).toBe(1);
     });
   });
 

@@ -15,7 +15,11 @@ const rules: TableRetry = {
 };
 
 /** Asks the one backend, of which two requests may be under way, as `prepare` and `fetch` would have it. */
-function gateway(prepare: () => Promise<unknown> = async () => {}, fetch = async () => new Response("ok")) {
+function gateway(
+  prepare: () => Promise<unknown> = async () => {},
+  fetch = async () => new Response("ok"),
+  certificate = false,
+) {
   const cluster = { name: "eu", ingress: { env: "EU" }, scheme: "https", assertion: false, concurrency: 2 } as const;
   const traffic = new Traffic({
     clusters: { eu: cluster },
@@ -28,7 +32,7 @@ function gateway(prepare: () => Promise<unknown> = async () => {}, fetch = async
       tries: traffic.triesOf(action, exchange, request),
       prepare: async (_: Choice): Promise<Attempt> => {
         await prepare();
-        const ingress = { path: "", certificate: false, fetch };
+        const ingress = { path: "", certificate, fetch };
         return { backend: "eu", url: request.url, ingress, headers: new Headers() };
       },
       timeouts: { connect: 1_000, firstByte: 1_000, total: 1_000 },
@@ -70,4 +74,11 @@ it("a retry is given back to the budget by one that cannot be made ready", async
   for (let n = 0; n < 3; n++) await expect(ask()).rejects.toThrow("not configured");
   failing = false;
   expect(await ask()).toBe(200);
+});
+
+it("a page that may refuse the gateway's certificate is not waited for any longer than another answer", async () => {
+  const headers = { "content-type": "text/html", "content-length": "100" };
+  const page = async () => new Response(new ReadableStream(), { status: 400, headers });
+  const ask = gateway(undefined, page, true);
+  expect(await ask({ timeouts: { connect: 50, firstByte: 50, total: 100 } })).toBe("upstream-timeout");
 });

@@ -26,7 +26,8 @@ describe("Retry-After", () => {
     ["-5", undefined],
     ["1.5", undefined],
     ["1994-11-06", undefined],
-    ["99999999999999", undefined],
+    ["99999999999", 99_999_999_999_000],
+    ["9".repeat(400), Number.MAX_SAFE_INTEGER],
     ["Sun, 99 Nov 1994 08:49:37 GMT", undefined],
     [null, undefined],
   ])("%j is %j ms", (value, expected) => {
