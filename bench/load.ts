@@ -59,7 +59,7 @@ export function load({ port, request, count, concurrency, status }: Load): Promi
 }
 
 /** Where the response that `text` begins with ends (RFC 9112, 6.3), or undefined while it is not whole. */
-function endOfResponse(text: string): number | undefined {
+export function endOfResponse(text: string): number | undefined {
   const head = text.indexOf("\r\n\r\n");
   if (head === -1) return undefined;
   const fields = text.slice(0, head);

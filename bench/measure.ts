@@ -16,6 +16,11 @@ export const CONCURRENCY = 16;
 /** What a process does after its last response (logging, collecting garbage) is its own work, and not the next one's. */
 const SETTLE_MS = 10;
 
+const send = ({ running, request, status }: Row, count: number) =>
+  load({ port: running.port, request, status, count, concurrency: CONCURRENCY });
+
+export const warmUp = (row: Row): Promise<void> => send(row, WARM_UP);
+
 /**
  * Microseconds of CPU per request, by row and round. Neighbours and the host make the same code cost twice as much a second later, so
  * the rows take turns within short rounds, in a new order each time, and are compared within a round.
@@ -25,10 +30,8 @@ export async function measureRows(
   { rounds, requests }: { rounds: number; requests: number },
   done: (what: string) => void,
 ): Promise<Map<string, number[]>> {
-  const send = ({ running, request, status }: Row, count: number) =>
-    load({ port: running.port, request, status, count, concurrency: CONCURRENCY });
   for (const row of rows) {
-    await send(row, WARM_UP);
+    await warmUp(row);
     done("warming up");
   }
   const measured = new Map<string, number[]>(rows.map(({ name }) => [name, []]));
@@ -89,7 +92,7 @@ export function summary(values: readonly number[]): Summary {
 export const ratios = (values: readonly number[], base: readonly number[]): number[] =>
   values.map((value, round) => value / (base[round] as number));
 
-function shuffled<T>(list: readonly T[]): T[] {
+export function shuffled<T>(list: readonly T[]): T[] {
   const order = [...list];
   for (let i = order.length - 1; i > 0; i--) {
     const j = Math.floor(Math.random() * (i + 1));

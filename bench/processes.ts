@@ -59,13 +59,16 @@ export interface WorkerdOptions {
   readonly carries?: string;
 }
 
+let configurations = 0;
+
 /** Starts workerd with the Worker `<name>.js` in `folder`. Resolves when it listens, which it does once the module is evaluated. */
 export async function startWorkerd({ name, bindings = {}, carries }: WorkerdOptions): Promise<Running> {
   const quote = (text: string) => JSON.stringify(text);
   const texts = Object.entries(bindings).map(([key, value]) => `(name = ${quote(key)}, text = ${quote(value)})`);
   const modules = [`(name = "worker.js", esModule = embed ${quote(`${name}.js`)})`];
   if (carries) modules.push(`(name = "carried.txt", text = embed ${quote(carries)})`);
-  const config = join(folder, `${name}${carries ? "-carrying" : ""}.capnp`);
+  // A Worker may run several times, with other bindings each time.
+  const config = join(folder, `${name}-${++configurations}.capnp`);
   writeFileSync(
     config,
     `using Workerd = import "/workerd/workerd.capnp";

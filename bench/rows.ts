@@ -6,19 +6,37 @@ import { Worker } from "node:worker_threads";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../src/dev/redis.ts";
 import type { Row } from "./measure.ts";
+import type { OriginOptions } from "./origin.ts";
 import { type Running, startNginx, startWorkerd } from "./processes.ts";
 
 /**
  * - `bare`, `hono`, `nginx`: proxies that do nothing else
  * - `gateway`, `routes`: the gateway with 10 and with 10,000 routes; `miss` and `routes-miss` ask it for a path of no route
  * - `limiter`: the gateway with 10 routes and a limit
+ * - `resilient`: the gateway with 10 routes and all that there is for bad days, on a good one
+ * - `far`, `mirrored`: the gateway with 10 routes before an origin that answers after DISTANCE, without and with a mirror
  */
-export type RowName = "bare" | "gateway" | "limiter" | "routes" | "miss" | "routes-miss" | "hono" | "nginx";
+export type RowName =
+  | "bare"
+  | "gateway"
+  | "limiter"
+  | "resilient"
+  | "far"
+  | "mirrored"
+  | "routes"
+  | "miss"
+  | "routes-miss"
+  | "hono"
+  | "nginx";
+
+/** Milliseconds: another city's cluster. */
+export const DISTANCE = 5;
 
 /** Starts what the rows of these names need, and the origin that all of them ask. */
 export async function startRows(names: readonly RowName[], nginx: boolean): Promise<Row[]> {
   const { token, jwks } = await issuer();
   const origin = await startOrigin(nginx);
+  const far = names.includes("far") || names.includes("mirrored") ? await startThreadedOrigin(DISTANCE) : origin;
   const gatewayBindings = { ORIGIN: origin, ISSUER_JWKS: jwks, REDIS_URL: "http://127.0.0.1:9", REDIS_TOKEN: "unused" };
   const found = requestFor("/v1/orders-500/4711/items?page=2", token);
   const missing = requestFor("/v1/orders-500/4711/nothing?page=2", token);
@@ -33,6 +51,9 @@ export async function startRows(names: readonly RowName[], nginx: boolean): Prom
     bare: () => row("bare", worker("bare", { ORIGIN: origin })),
     gateway: () => row("gateway", worker("ten", gatewayBindings)),
     limiter: async () => row("limiter", worker("limited", { ...gatewayBindings, ...(await startStore()) })),
+    resilient: () => row("resilient", worker("resilient", gatewayBindings)),
+    far: () => row("far", worker("ten", { ...gatewayBindings, ORIGIN: far })),
+    mirrored: () => row("mirrored", worker("mirrored", { ...gatewayBindings, ORIGIN: far, SHADOW: origin })),
     routes: () => row("routes", worker("ten-thousand", gatewayBindings)),
     miss: () => row("miss", worker("ten", gatewayBindings), missing, 404),
     "routes-miss": () => row("routes-miss", worker("ten-thousand", gatewayBindings), missing, 404),
@@ -92,33 +113,42 @@ async function issuer(): Promise<{ token: string; jwks: string }> {
 
 /** Resolves to its URL. One answer for all paths, with headers of which the gateway takes some away. */
 async function startOrigin(nginx: boolean): Promise<string> {
-  const items = [1, 2, 3, 4].map((id) => ({
-    id,
-    sku: `KB-${id}00-DE`,
-    name: "Mechanical keyboard",
-    quantity: id,
-    price: "89.90",
-  }));
-  const body = JSON.stringify({ order: "4711", page: 2, items });
-  const headers = {
+  if (!nginx) return startThreadedOrigin();
+  const added = Object.entries(ANSWER.headers)
+    .slice(1)
+    .map(([name, value]) => `add_header ${name} '${value}';`);
+  const { port } = await startNginx(
+    "origin",
+    `server { listen 127.0.0.1:$PORT; location / { default_type application/json; ${added.join(" ")} return 200 '${ANSWER.body}'; } }`,
+  );
+  return `http://127.0.0.1:${port}`;
+}
+
+async function startThreadedOrigin(delay = 0): Promise<string> {
+  const options: OriginOptions = { ...ANSWER, delay };
+  return `http://127.0.0.1:${await startThread<number>("origin", options)}`;
+}
+
+const ANSWER = {
+  headers: {
     "content-type": "application/json",
     "cache-control": "private, max-age=0",
     etag: '"5d8c72a5edda8d6a"',
     "x-powered-by": "Express",
     "x-backend": "orders-7d9f",
-  };
-  if (nginx) {
-    const added = Object.entries(headers)
-      .slice(1)
-      .map(([name, value]) => `add_header ${name} '${value}';`);
-    const { port } = await startNginx(
-      "origin",
-      `server { listen 127.0.0.1:$PORT; location / { default_type application/json; ${added.join(" ")} return 200 '${body}'; } }`,
-    );
-    return `http://127.0.0.1:${port}`;
-  }
-  return `http://127.0.0.1:${await startThread<number>("origin", { headers, body })}`;
-}
+  },
+  body: JSON.stringify({
+    order: "4711",
+    page: 2,
+    items: [1, 2, 3, 4].map((id) => ({
+      id,
+      sku: `KB-${id}00-DE`,
+      name: "Mechanical keyboard",
+      quantity: id,
+      price: "89.90",
+    })),
+  }),
+};
 
 async function startStore(): Promise<Record<"REDIS_URL" | "REDIS_TOKEN", string>> {
   const { host, port } = await (redisServerAvailable() ? startRedisServer() : startEmbeddedRedis());

@@ -12,16 +12,19 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
 import { redisServerAvailable } from "../src/dev/redis.ts";
+import { measureLatency, p99, RATE } from "./latency.ts";
 import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
-import { type RowName, startRows } from "./rows.ts";
+import { DISTANCE, type RowName, startRows } from "./rows.ts";
 
 /** What `--only` takes, and what each of them measures. */
 const PARTS = {
   gateway: "a gateway of 10 routes without a limiter",
   limiter: "the same with a limit that asks Redis",
+  resilience: "retries, breaker, outlier detection, cap, health and balancing, all idle, against the same without",
+  mirror: "what a mirror adds to the latency of its primary",
   routes: "10,000 routes against 10, for a match and for a 404",
   hono: "hono/proxy",
   nginx: "nginx as a proxy, where it is installed",
@@ -34,6 +37,9 @@ type Part = keyof typeof PARTS;
 /** A compilation and a start take seconds, and vary less than requests do. */
 const COMPILATIONS = 3;
 const START_ROUNDS = 15;
+/** The 99th of 100 is only known from many; a round takes ten seconds. */
+const LATENCY_ROUNDS = 12;
+const LATENCY_REQUESTS = 1_000;
 
 const options = new Command("npm run bench --")
   .description("What the gateway costs in CPU time, against a bare fetch(request) Worker")
@@ -76,10 +82,15 @@ if (!nginx) notes.push("nginx is not installed: there is no row of it, and the o
 const rowNames = measuresCpu ? rowsWanted() : [];
 const workers = workersWanted();
 const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
-const progress = new Progress(workers.length + rowNames.length * (rounds + 1) + 2 * startRounds);
+const latencyRows: RowName[] = wanted("mirror") ? ["far", "mirrored"] : [];
+const latencyRounds = wanted("mirror") ? Math.min(rounds, LATENCY_ROUNDS) : 0;
+const progress = new Progress(
+  workers.length + rowNames.length * (rounds + 1) + latencyRows.length + latencyRounds + 2 * startRounds,
+);
 
 const built = await buildWorkers();
 const figures: Figure[] = rowNames.length > 0 ? await rowFigures() : [];
+if (latencyRounds > 0) figures.push(...(await latencyFigures()));
 if (wanted("compile")) {
   const value = summary(built.flatMap(({ name, ms }) => (name === "ten-thousand" ? [ms / 1_000] : []))).median;
   figures.push({ name: "compile", label: "compiling 10,000 routes", unit: "s", value, target: 5 });
@@ -106,13 +117,14 @@ const text = options.json
     ? markdownReport(report)
     : plainReport(report);
 // Servers and threads would keep this process; what it has started ends with it.
-const unmeasured = !measuresCpu && wanted("gateway", "limiter", "routes", "startup");
+const unmeasured = !measuresCpu && wanted("gateway", "limiter", "resilience", "routes", "startup");
 process.stdout.write(`${text}\n`, () => process.exit(options.strict && (unmeasured || figures.some(missed)) ? 1 : 0));
 
 /** Which rows the parts need; the bare Worker always, to compare with. */
 function rowsWanted(): RowName[] {
   const names: RowName[] = [];
-  if (wanted("gateway", "routes")) names.push("gateway");
+  if (wanted("gateway", "routes", "resilience")) names.push("gateway");
+  if (wanted("resilience")) names.push("resilient");
   if (wanted("limiter")) names.push("limiter");
   if (wanted("routes")) names.push("routes", "miss", "routes-miss");
   if (wanted("hono")) names.push("hono");
@@ -124,7 +136,9 @@ function rowsWanted(): RowName[] {
 function workersWanted(): string[] {
   const names: string[] = [];
   if (wanted("bundle", "startup")) names.push("demo");
-  if (wanted("gateway", "routes")) names.push("ten");
+  if (wanted("gateway", "routes", "resilience", "mirror")) names.push("ten");
+  if (wanted("mirror")) names.push("mirrored");
+  if (wanted("resilience")) names.push("resilient");
   if (wanted("limiter")) names.push("limited");
   if (wanted("compile")) names.push(...new Array<string>(COMPILATIONS).fill("ten-thousand"));
   else if (wanted("routes", "startup")) names.push("ten-thousand");
@@ -166,22 +180,58 @@ async function rowFigures(): Promise<Figure[]> {
     const microseconds = summary(values(name)).median;
     return [{ name, label, unit: "×", value, quartiles, microseconds, ...(target !== undefined && { target }) }];
   };
-  const ofTen = (name: RowName, few: RowName, label: string, target?: number): Figure[] => {
+  const ofOther = (name: RowName, other: RowName, label: string, target?: number): Figure[] => {
     if (!rowNames.includes(name)) return [];
-    const { median: value, quartiles } = summary(ratios(values(name), values(few)));
-    return [{ name: `${name}-of-${few}`, label, unit: "×", value, quartiles, ...(target !== undefined && { target }) }];
+    const { median: value, quartiles } = summary(ratios(values(name), values(other)));
+    return [
+      { name: `${name}-of-${other}`, label, unit: "×", value, quartiles, ...(target !== undefined && { target }) },
+    ];
   };
   return [
     ...ofBare("bare", "bare Worker, fetch(request)"),
     ...ofBare("gateway", "gateway: match, jwt, filter, split, headers, record", 1.35),
     ...ofBare("limiter", "the same and a limit, which asks Redis each time", 2.3),
+    ...ofBare("resilient", "gateway with retries, breaker, outliers, cap, health, balancing, all idle"),
+    ...ofOther("resilient", "gateway", "all of that against the same without", 1.05),
     ...ofBare("routes", "gateway with 10,000 routes"),
-    ...ofTen("routes", "gateway", "10,000 routes against 10", 1.03),
+    ...ofOther("routes", "gateway", "10,000 routes against 10", 1.03),
     ...ofBare("miss", "404 with 10 routes"),
     ...ofBare("routes-miss", "404 with 10,000 routes"),
-    ...ofTen("routes-miss", "miss", "404 with 10,000 routes against 10"),
+    ...ofOther("routes-miss", "miss", "404 with 10,000 routes against 10"),
     ...ofBare("hono", "hono/proxy"),
     ...ofBare("nginx", "nginx, proxy_pass"),
+  ];
+}
+
+/**
+ * Time, where all other figures are CPU: that is what a client would notice of a mirror. So this one wants a quiet machine, and the
+ * gateway mostly idle; at its limit, twice the work is twice the time.
+ */
+async function latencyFigures(): Promise<Figure[]> {
+  const rows = await startRows(latencyRows, nginx !== undefined);
+  const pace = { rounds: latencyRounds, requests: LATENCY_REQUESTS };
+  const measured = await measureLatency(rows, pace, (what) => progress.step(what));
+  await Promise.all(rows.map(({ running }) => running.stop()));
+  const p99s = (name: RowName) => (measured.get(name) as number[][]).map(p99);
+  const figure = (name: RowName, label: string): Figure => {
+    const { median: value, quartiles } = summary(p99s(name));
+    return { name: `${name}-p99`, label, unit: "ms", value, quartiles };
+  };
+  const { median: value, quartiles } = summary(ratios(p99s("mirrored"), p99s("far")));
+  notes.push(
+    `Latency is measured at ${RATE} requests per second, before an origin that answers after ${DISTANCE} ms, in ${latencyRounds} rounds of ${LATENCY_REQUESTS} requests.`,
+  );
+  return [
+    figure("far", `gateway before an origin at ${DISTANCE} ms, p99 of latency`),
+    figure("mirrored", "the same with a mirror for every request, p99 of latency"),
+    {
+      name: "mirrored-p99-of-far",
+      label: "p99 with a mirror against without",
+      unit: "×",
+      value,
+      quartiles,
+      target: 1.05,
+    },
   ];
 }
 

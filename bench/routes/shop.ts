@@ -4,6 +4,9 @@
  */
 import {
   api,
+  type Backend,
+  balance,
+  type ClusterOptions,
   cluster,
   env,
   filter,
@@ -11,14 +14,13 @@ import {
   headers,
   jwt,
   type PolicyEntry,
+  type RouteOptions,
   requestId,
   route,
   secret,
   securityHeaders,
   split,
 } from "portcullis";
-
-const eu = cluster("eu", { ingress: env("ORIGIN"), services: { path: "/{service}" } });
 
 const token = jwt({
   issuer: "https://login.example.com",
@@ -36,33 +38,46 @@ export interface Shop {
   readonly services: number;
   /** Policies of every route, besides the ones that all sizes have. */
   readonly policies?: readonly PolicyEntry[];
+  /** Between which every route balances, all at the same address. Default: one. */
+  readonly clusters?: readonly string[];
+  /** What all clusters have besides their address. */
+  readonly cluster?: Partial<ClusterOptions>;
+  /** What every route has besides its target. */
+  readonly route?: Partial<RouteOptions>;
 }
 
-export function shop({ services, policies = [] }: Shop) {
+export function shop({ services, policies = [], clusters = ["eu"], cluster: options, route: settings }: Shop) {
   const first = services === 1 ? 500 : 0;
+  const declared = clusters.map((name) =>
+    cluster(name, { ingress: env("ORIGIN"), services: { path: "/{service}" }, ...options }),
+  );
+  const service = (name: string): Backend => {
+    const all = declared.map((cluster) => cluster.service(name));
+    return all.length === 1 ? (all[0] as Backend) : balance(all);
+  };
   return gateway(
     {
       policies: [requestId({}), securityHeaders({}), filter({})],
       store: { url: env("REDIS_URL"), token: secret("REDIS_TOKEN") },
     },
-    Array.from({ length: services }, (_, i) => orders(`orders-${first + i}`, policies)),
+    Array.from({ length: services }, (_, i) => orders(`orders-${first + i}`)),
   );
-}
 
-function orders(name: string, policies: readonly PolicyEntry[]) {
-  const to = split({ stable: eu.service(name).weight(95), canary: eu.service(`${name}-next`).weight(5) });
-  const one = (verb: string, method: string, path: string) =>
-    route(verb, { path: `/v1/${name}${path}`, methods: [method] }, { to });
-  return api(name, { hosts: ["api.example.com"], policies: [token, changes, ...policies] }, [
-    one("list", "GET", ""),
-    one("create", "POST", ""),
-    one("read", "GET", "/{id}"),
-    one("replace", "PUT", "/{id}"),
-    one("cancel", "DELETE", "/{id}"),
-    one("items", "GET", "/{id}/items"),
-    one("add-item", "POST", "/{id}/items"),
-    one("read-item", "GET", "/{id}/items/{item}"),
-    one("remove-item", "DELETE", "/{id}/items/{item}"),
-    one("invoices", "GET", "/{id}/invoices/*"),
-  ]);
+  function orders(name: string) {
+    const to = split({ stable: service(name).weight(95), canary: service(`${name}-next`).weight(5) });
+    const one = (verb: string, method: string, path: string) =>
+      route(verb, { path: `/v1/${name}${path}`, methods: [method] }, { to, ...settings });
+    return api(name, { hosts: ["api.example.com"], policies: [token, changes, ...policies] }, [
+      one("list", "GET", ""),
+      one("create", "POST", ""),
+      one("read", "GET", "/{id}"),
+      one("replace", "PUT", "/{id}"),
+      one("cancel", "DELETE", "/{id}"),
+      one("items", "GET", "/{id}/items"),
+      one("add-item", "POST", "/{id}/items"),
+      one("read-item", "GET", "/{id}/items/{item}"),
+      one("remove-item", "DELETE", "/{id}/items/{item}"),
+      one("invoices", "GET", "/{id}/invoices/*"),
+    ]);
+  }
 }
