@@ -50,9 +50,7 @@ export class Gateway {
   /** Throws ConfigurationRefused when the build refuses the routes. */
   static async start({ routes, texts, services = {} }: GatewayParts): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "portcullis-gateway-"));
-    mkdirSync(join(folder, "routes"));
-    writeFileSync(join(folder, "routes", "index.ts"), routes);
-    await emit(await compileRoutes({ routes: join(folder, "routes") }), join(folder, "out"));
+    await buildWorker(routes, folder);
     writeFileSync(join(folder, "out", "gateway.capnp"), configuration(texts, services));
 
     const records: DecisionRecord[] = [];
@@ -101,6 +99,14 @@ export class Gateway {
     await this.#workerd.kill();
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** Builds into `folder`. Gives the path of the Worker. */
+export async function buildWorker(routes: string, folder: string): Promise<string> {
+  mkdirSync(join(folder, "routes"));
+  writeFileSync(join(folder, "routes", "index.ts"), routes);
+  const { worker } = await emit(await compileRoutes({ routes: join(folder, "routes") }), join(folder, "out"));
+  return worker;
 }
 
 function configuration(texts: GatewayParts["texts"], services: GatewayParts["services"] & object): string {
