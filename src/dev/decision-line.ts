@@ -29,6 +29,16 @@ export function decisionLine(message: string, paint: Paint): string | undefined 
     .join(" ");
 }
 
+/** `health backend=eu/orders healthy=false`: what happened beside or after a request; undefined when `message` is no such line. */
+export function eventLine(message: string, paint: Paint): string | undefined {
+  const { v, time, event, ...facts } = parse(message) as Record<string, unknown>;
+  if (v !== 1 || typeof event !== "string") return undefined;
+  const texts = Object.entries(facts).map(
+    ([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`,
+  );
+  return [paint("cyan", event), ...texts].join(" ");
+}
+
 /** The error that the gateway logs for a request, on one line with its stack below; undefined when `message` is none. */
 export function errorLine(message: string, paint: Paint): string | undefined {
   const { id, error, stack } = parse(message) as { id?: unknown; error?: unknown; stack?: unknown };

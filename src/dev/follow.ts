@@ -13,7 +13,10 @@ import { type DemoEnvironment, environmentFiles, standEnvironment } from "./envi
 import type { Front } from "./front.ts";
 import type { Paint } from "./paint.ts";
 import { type Watched, watchFiles } from "./watch.ts";
-import { startWorker, type WorkerOptions } from "./worker.ts";
+import { type RunningWorker, startWorker, type WorkerOptions } from "./worker.ts";
+
+/** What a cron trigger of `* * * * *` waits between two runs, in milliseconds. */
+const EVERY_MINUTE = 60_000;
 
 /** Milliseconds in which a mistake that is being corrected is not worth telling. */
 const UNDECIDED = 100;
@@ -44,6 +47,7 @@ export async function followRoutes(options: FollowOptions): Promise<Following> {
   let mistaken = false;
   let pending = false;
   let working: Promise<void> | undefined;
+  let cron: ReturnType<typeof setInterval> | undefined;
   let closed = false;
 
   const watcher = watchFiles(() => {
@@ -90,11 +94,23 @@ export async function followRoutes(options: FollowOptions): Promise<Following> {
     const { missing, ...environment } = await standEnvironment(compiled, demo);
     const identity = JSON.stringify([source, environment]);
     if (identity === serving?.identity) return false;
-    front.serve(await startWorker({ source, ...environment, onLog: options.onWorkerLog }));
+    const running = await startWorker({ source, ...environment, onLog: options.onWorkerLog });
+    front.serve(running);
+    startCron(compiled.table, running);
     serving = { table: compiled.table, identity };
     for (const name of missing)
       log(`${paint("yellow", "missing")}  ${name}: what needs it answers 503; set it in .dev.vars`);
     return true;
+  }
+
+  /** Cloudflare runs cron triggers, and Miniflare does not. Without health checks there is nothing for them to do. */
+  function startCron({ clusters }: RouteTable, worker: RunningWorker): void {
+    clearInterval(cron);
+    if (!Object.values(clusters).some(({ health }) => health)) return;
+    // What goes wrong the Worker logs itself.
+    const run = () => void worker.scheduled().catch(() => {});
+    run();
+    cron = setInterval(run, EVERY_MINUTE);
   }
 
   function watchedFor({ module, wrangler }: Compiled): Watched {
@@ -121,6 +137,7 @@ export async function followRoutes(options: FollowOptions): Promise<Following> {
       closed = true;
       watcher.close();
       await working;
+      clearInterval(cron);
     },
   };
 }

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import type { RouteTable } from "../table/table.ts";
 import { bannerText } from "./banner.ts";
-import { decisionLine, errorLine } from "./decision-line.ts";
+import { decisionLine, errorLine, eventLine } from "./decision-line.ts";
 import { type Demo, startDemo } from "./demo.ts";
 import { type DemoRequest, demoRequests } from "./demo-requests.ts";
 import { followRoutes } from "./follow.ts";
@@ -63,7 +63,7 @@ export async function startStand(options: StandOptions): Promise<Stand> {
       onWorkerLog({ level, message }) {
         const line = decisionLine(message, paint);
         if (line !== undefined && record) record(message);
-        else log(line ?? errorLine(message, paint) ?? `worker ${level}: ${message}`);
+        else log(line ?? eventLine(message, paint) ?? errorLine(message, paint) ?? `worker ${level}: ${message}`);
       },
     });
     const url = `http://127.0.0.1:${front.port}`;

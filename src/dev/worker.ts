@@ -15,11 +15,16 @@ export interface WorkerOptions {
   readonly onLog: (log: WorkerdStructuredLog) => void;
 }
 
+export interface RunningWorker extends Version {
+  /** Does what a cron trigger does. Resolves when all is done, with whether it went well. */
+  scheduled(): Promise<boolean>;
+}
+
 /**
  * Starts a workerd of its own (measured: 100 to 130 ms) and resolves once it listens. Rejects with what workerd said when the module
  * does not run.
  */
-export async function startWorker(options: WorkerOptions): Promise<Version> {
+export async function startWorker(options: WorkerOptions): Promise<RunningWorker> {
   const { source, environment, compatibilityDate, compatibilityFlags } = options;
   const spoken: string[] = [];
   let serving = false;
@@ -60,7 +65,14 @@ export async function startWorker(options: WorkerOptions): Promise<Version> {
   try {
     const { port } = await miniflare.unsafeGetDirectURL();
     serving = true;
-    return { port: Number(port), close: () => miniflare.dispose() };
+    return {
+      port: Number(port),
+      async scheduled() {
+        const worker = await miniflare.getWorker();
+        return (await worker.scheduled({ cron: "* * * * *" })).outcome === "ok";
+      },
+      close: () => miniflare.dispose(),
+    };
   } catch (error) {
     await miniflare.dispose().catch(() => {});
     throw new Error(`workerd does not run the Worker: ${spoken.join("\n") || (error as Error).message}`);

@@ -3,15 +3,15 @@
  * reads it from there, off the path of its requests. Only Workers whose table has health checks carry this file.
  */
 import { Redis } from "@upstash/redis/cloudflare";
+import { hash32 } from "../table/split.ts";
 import type { EdgeTable, TableBackend, TableCluster, TableHealth } from "../table/table.ts";
 import { type Endpoints, endpointKey } from "../traffic/endpoint.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
 
 /** By endpoint: whether it counts as healthy, and how many findings in a row say the opposite. */
-type Findings = Record<string, Finding>;
+type Findings = Readonly<Record<string, Finding>>;
 type Finding = readonly [healthy: 0 | 1, against: number];
 
-const KEY = "portcullis:health";
 // Seconds. When the trigger no longer runs, what it once found must not hold for ever: then all count as healthy.
 const LIFETIME = 600;
 // Milliseconds for the store. Nobody waits for it but the check itself.
@@ -19,36 +19,43 @@ const PATIENCE = 5_000;
 // Connections that a Worker may wait for at once (Workers, "Simultaneous open connections").
 const AT_ONCE = 6;
 
-/** Asks all endpoints of clusters with health checks once. Logs each that changes. Throws when the store is away. */
+/**
+ * Asks all endpoints of clusters with health checks once, and logs each that changes. Throws when the store is away: what was found
+ * last holds then, and the platform shows that the trigger failed.
+ */
 export async function checkHealth(table: EdgeTable, env: unknown): Promise<void> {
   const store = storeOf(table, env);
-  const before = await store.get(KEY);
-  const after: Findings = {};
-  const waiting = watched(table);
-  const ingresses = new Map<string, Ingress>();
+  const watched = watchedBy(table, env);
+  const key = keyFor(watched);
+  const before = await store.get(key);
+  const after: Record<string, Findings[string]> = {};
+  const turned: Watched[] = [];
+  const waiting = [...watched];
   const work = async () => {
     for (let next = waiting.pop(); next; next = waiting.pop()) {
-      const { key, backend, cluster, health } = next;
-      const [healthy, against] = findingOf(before, key);
-      const good = await answersWell(backend, cluster, health, env, ingresses);
+      const [healthy, against] = findingOf(before, next.key);
+      const good = await answersWell(next);
       const contrary = good === Boolean(healthy) ? 0 : against + 1;
-      const turned = contrary >= (good ? health.healthy : health.unhealthy);
-      after[key] = turned ? [good ? 1 : 0, 0] : [healthy, contrary];
-      if (turned) log(backend, good);
+      const turns = contrary >= (good ? next.health.healthy : next.health.unhealthy);
+      after[next.key] = turns ? [good ? 1 : 0, 0] : [healthy, contrary];
+      if (turns) turned.push(next);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  await store.set(KEY, after, { ex: LIFETIME });
+  await store.set(key, after, { ex: LIFETIME });
+  for (const { key, backend } of turned)
+    console.log(line({ event: "health", backend: backend.name, healthy: after[key]?.[0] === 1 }));
 }
 
 /** Tells `endpoints` what was found last. Keeps what they know when the store is away. */
 export async function readHealth(table: EdgeTable, env: unknown, endpoints: Endpoints): Promise<void> {
   try {
-    const findings = await storeOf(table, env).get(KEY);
+    const watched = watchedBy(table, env);
+    const findings = await storeOf(table, env).get(keyFor(watched));
     const now = Date.now();
-    for (const { key, backend } of watched(table)) endpoints.setHealth(backend, findingOf(findings, key)[0] === 1, now);
+    for (const { key, backend } of watched) endpoints.setHealth(backend, findingOf(findings, key)[0] === 1, now);
   } catch (error) {
-    console.error(JSON.stringify({ event: "health-unread", error: (error as Error).name }));
+    console.error(line({ event: "health-unread", error: (error as Error).name }));
   }
 }
 
@@ -61,34 +68,45 @@ function findingOf(stored: unknown, key: string): Finding {
 interface Watched {
   readonly key: string;
   readonly backend: TableBackend;
-  readonly cluster: TableCluster;
   readonly health: TableHealth;
+  readonly ingress: Ingress;
+  readonly url: string;
 }
 
 /** Each address once, though many backends may differ in what is done to their requests. */
-function watched({ backends, clusters }: EdgeTable): Watched[] {
+function watchedBy({ backends, clusters }: EdgeTable, env: unknown): Watched[] {
   const found = new Map<string, Watched>();
+  const ingresses = new Map<string, Ingress>();
   for (const backend of backends) {
     const cluster = clusters[backend.cluster] as TableCluster;
+    const { health } = cluster;
     const key = endpointKey(backend);
-    if (cluster.health) found.set(key, { key, backend, cluster, health: cluster.health });
+    if (!health || found.has(key)) continue;
+    const ingress = ingressOf(cluster, env, ingresses);
+    const url = `${originOf(backend, cluster, ingress)}${ingress.path}${backend.path ?? ""}${health.path}`;
+    found.set(key, { key, backend, health, ingress, url });
   }
   return [...found.values()];
 }
 
-async function answersWell(
-  backend: TableBackend,
-  cluster: TableCluster,
-  { path, expect, timeout }: TableHealth,
-  env: unknown,
-  ingresses: Map<string, Ingress>,
-): Promise<boolean> {
+function originOf({ host }: TableBackend, { name, scheme }: TableCluster, { origin }: Ingress): string {
+  if (host === undefined) return origin ?? `${scheme}://${name}`;
+  const { protocol, port } = origin ? new URL(origin) : { protocol: `${scheme}:`, port: "" };
+  return `${protocol}//${host}${port && `:${port}`}`;
+}
+
+/**
+ * One for whatever is asked: two environments that share a store and differ in their addresses do not take each other's findings for
+ * their own, and a deployment that asks the same goes on with them.
+ */
+const keyFor = (watched: readonly Watched[]): string => {
+  const asked = watched.map(({ key, url }) => `${key}\n${url}`).sort();
+  return `portcullis:health:${hash32(asked.join("\n")).toString(36)}`;
+};
+
+async function answersWell({ url, ingress, health: { expect, timeout } }: Watched): Promise<boolean> {
   try {
-    const ingress = ingressOf(cluster, env, ingresses);
-    const scheme = ingress.origin?.split(":", 1)[0] ?? cluster.scheme;
-    // A binding knows where to go; it needs a Host all the same, and there is no client's.
-    const origin = backend.host ? `${scheme}://${backend.host}` : (ingress.origin ?? `${scheme}://${cluster.name}`);
-    const response = await ingress.fetch(`${origin}${ingress.path}${backend.path ?? ""}${path}`, {
+    const response = await ingress.fetch(url, {
       headers: { "user-agent": "Portcullis-Health" },
       redirect: "manual",
       signal: AbortSignal.timeout(timeout),
@@ -111,5 +129,5 @@ function storeOf({ gateway: { store } }: EdgeTable, env: unknown): Redis {
   });
 }
 
-const log = ({ name }: TableBackend, healthy: boolean) =>
-  console.log(JSON.stringify({ v: 1, time: new Date().toISOString(), event: "health", backend: name, healthy }));
+const line = (facts: Readonly<Record<string, unknown>>): string =>
+  JSON.stringify({ v: 1, time: new Date().toISOString(), ...facts });

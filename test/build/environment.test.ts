@@ -100,6 +100,38 @@ describe("that lacks", () => {
   });
 });
 
+describe("for health checks", () => {
+  const watched = ROUTES.replace('binding("US") }', 'binding("US"), health: {} }');
+  const triggered = `${WRANGLER}\n[triggers]\ncrons = ["* * * * *"]\n`;
+  const nothing = [
+    'cluster "us"',
+    "has health checks, which nothing starts: wrangler.toml has no cron trigger",
+  ] as const;
+
+  it("that starts them", () => expectProblems({ "index.ts": watched, "wrangler.toml": triggered }));
+
+  it.each(["", "\n[triggers]\ncrons = []\n"])("that does not start them: %j", (triggers) =>
+    expectProblems({ "index.ts": marked("health: {}", watched), "wrangler.toml": `${WRANGLER}${triggers}` }, [
+      ...nothing,
+      'add crons = ["* * * * *"] to [triggers]',
+    ]),
+  );
+
+  const staging = WRANGLER.replace(/^\[(?!\[)/gm, "[env.staging.").replace(/^\[\[/gm, "[[env.staging.");
+
+  it("that starts them in a named environment as well", () =>
+    expectProblems({ "index.ts": watched, "wrangler.toml": `${triggered}\n${staging}` }));
+
+  it("that does not start them in a named environment", () =>
+    expectProblems(
+      {
+        "index.ts": marked("health: {}", watched),
+        "wrangler.toml": `${triggered}\n${staging}\n[env.staging.triggers]\ncrons = []\n`,
+      },
+      [nothing[0], `${nothing[1]} for the environment staging`, 'add crons = ["* * * * *"] to [env.staging.triggers]'],
+    ));
+});
+
 describe("of a named environment", () => {
   const named = (text: string): string =>
     text.replace(/^\[(?!\[)/gm, "[env.staging.").replace(/^\[\[/gm, "[[env.staging.");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decisionLine, errorLine } from "../../src/dev/decision-line.ts";
+import { decisionLine, errorLine, eventLine } from "../../src/dev/decision-line.ts";
 import { painter } from "../../src/dev/paint.ts";
 import type { DecisionRecord } from "../../src/policies/contract.ts";
 
@@ -63,4 +63,25 @@ it("an error of a request is told with its stack", () => {
   const message = JSON.stringify({ id: "1-2", error: "Error: no", stack: "Error: no\n    at x (worker.js:1:2)" });
   expect(errorLine(message, painter(false))).toBe("failed  request 1-2: Error: no\n    at x (worker.js:1:2)");
   expect(errorLine("no", painter(false))).toBeUndefined();
+});
+
+describe("an event on one line", () => {
+  it("says what happened", () => {
+    const event = {
+      v: 1,
+      time: record.time,
+      event: "websocket-closed",
+      route: "shop/feed",
+      why: "idle",
+      client: { messages: 2 },
+    };
+    expect(eventLine(JSON.stringify(event), painter(false))).toBe(
+      'websocket-closed route=shop/feed why=idle client={"messages":2}',
+    );
+  });
+
+  it("is nothing for other lines", () => {
+    for (const other of ["", "{", '{"event":"listen"}', JSON.stringify(record)])
+      expect(eventLine(other, painter(false))).toBeUndefined();
+  });
 });

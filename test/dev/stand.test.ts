@@ -194,6 +194,20 @@ describe("an edit", () => {
   });
 });
 
+describe("health checks", () => {
+  it("run at once, though nothing but Cloudflare runs cron triggers", async () => {
+    const wrangler = join(folder, "wrangler.toml");
+    await writeFile(wrangler, `${await readFile(wrangler, "utf8")}\n[triggers]\ncrons = ["* * * * *"]\n`);
+    lines.length = 0;
+    const eu = 'services: { path: "/{service}" }';
+    const health = 'health: { path: "/nowhere", unhealthy: 1 }';
+    await edit("clusters.ts", eu, `${eu}, ${health}`);
+    await until(() => lines.some((line) => /^health backend=eu\S* healthy=false$/.test(line)), PATIENCE);
+    await edit("clusters.ts", `, ${health}`, "");
+    await until(() => lines.filter((line) => line.includes("reloaded")).length === 2, PATIENCE);
+  });
+});
+
 describe("a mistake", () => {
   it("is told with file, line and fix while the last good version serves, and can be corrected", async () => {
     lines.length = 0;

@@ -58,9 +58,7 @@ export class Gateway {
   /** Throws ConfigurationRefused when the build refuses the routes. */
   static async start({ routes, texts, services = {}, cf = false, inspected = false }: GatewayParts): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "portcullis-gateway-"));
-    mkdirSync(join(folder, "routes"));
-    writeFileSync(join(folder, "routes", "index.ts"), routes);
-    await emit(await compileRoutes({ routes: join(folder, "routes") }), join(folder, "out"));
+    await buildWorker(routes, folder);
     writeFileSync(join(folder, "out", "gateway.capnp"), configuration(texts, services, cf));
 
     const records: DecisionRecord[] = [];
@@ -130,6 +128,14 @@ export class Gateway {
 
 /** By the names of workerd's events. */
 type Ports = { listen?: number; "listen-inspector"?: number };
+
+/** Builds into `folder`. Gives the path of the Worker. */
+export async function buildWorker(routes: string, folder: string): Promise<string> {
+  mkdirSync(join(folder, "routes"));
+  writeFileSync(join(folder, "routes", "index.ts"), routes);
+  const { worker } = await emit(await compileRoutes({ routes: join(folder, "routes") }), join(folder, "out"));
+  return worker;
+}
 
 function configuration(texts: GatewayParts["texts"], services: GatewayParts["services"] & object, cf: boolean): string {
   const bindings = [

@@ -39,6 +39,9 @@ export default gateway({
   ]),
 ]);`;
 
+/** Of that many bytes, and of a kind that no filter minds. */
+const letters = (size: number) => Buffer.from(randomBytes(Math.ceil(size / 2)).toString("hex")).subarray(0, size);
+
 const names = ["primary", "first", "second"] as const;
 type Name = (typeof names)[number];
 
@@ -141,7 +144,7 @@ describeWithRealParts("a mirror", () => {
       ),
     )("at %s, %s, %i bytes", async (prefix, length, size) => {
       const path = pathBelow(prefix);
-      const body = randomBytes(size);
+      const body = letters(size);
       const got: Record<"primary" | "first", object[]> = { primary: [], first: [] };
       on.answer(path, noting(got.primary), ["primary"]);
       on.answer(path, noting(got.first), ["first"]);
@@ -156,7 +159,7 @@ describeWithRealParts("a mirror", () => {
       ["/any", "/filtered", "/retried"].flatMap((prefix) => ["stated", "chunked"].map((length) => [prefix, length])),
     )("at %s, %s, or no copy where it is larger than `maxBody`", async (prefix, length) => {
       const path = pathBelow(prefix);
-      const body = randomBytes(65_537);
+      const body = letters(65_537);
       const headers = length === "stated" ? { "content-length": body.length } : { "transfer-encoding": "chunked" };
       const answer = await on.ask(path, { method: "POST", headers, body });
       expect(answer.echo().body).toEqual(await digest(Readable.from([body])));
@@ -171,15 +174,15 @@ describeWithRealParts("a mirror", () => {
       const answer = await on.ask(path, {
         method: "PUT",
         headers: { "content-length": 1_001 },
-        body: randomBytes(1_001),
+        body: letters(1_001),
       });
       expect(await on.gateway.recordOf(answer)).toMatchObject({ mirrors: ["first"] });
       const chunked = { "transfer-encoding": "chunked" };
-      await on.ask(path, { method: "PUT", headers: chunked, body: randomBytes(1_001) });
+      await on.ask(path, { method: "PUT", headers: chunked, body: letters(1_001) });
       await copied("first", path, 2);
       await noMore();
       expect(on.arrived(path).second).toBe(0);
-      const small = await on.ask(path, { method: "PUT", headers: chunked, body: randomBytes(1_000) });
+      const small = await on.ask(path, { method: "PUT", headers: chunked, body: letters(1_000) });
       expect((await on.gateway.recordOf(small)).mirrors).toEqual(["first", "second"]);
       await copied("second", path);
     });
