@@ -1,9 +1,11 @@
 /** Copies of requests for other clusters: what they hold, and that whoever asked never notices. */
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import type { Answer } from "./client.ts";
 import { Clusters, inParallel, pathBelow, status } from "./clusters.ts";
 import { describeWithRealParts } from "./fixture.ts";
@@ -32,6 +34,7 @@ export default gateway({
     to("filtered", [mirror(first, { methods: "any" })], { policies: [filter({})] }),
     to("retried", [mirror(first, { methods: "any" })], { retry: { methods: "any", maxBody: 100_000 } }),
     to("held", [mirror(held)]),
+    to("upgraded", [mirror(first)], { websocket: true }),
     to("brief", [mirror(first)], { timeouts: { firstByte: "300ms", total: "400ms" } }),
     to("capped", [mirror(first)], { to: capped }),
     to("direct", [mirror(direct)]),
@@ -328,6 +331,17 @@ describeWithRealParts("a mirror", () => {
     expect(on.arrived(path)).toEqual({ primary: 3, first: 1, second: 0 });
     expect(got).toEqual([await digest(Readable.from([Buffer.from("{}")]))]);
     expect(copy?.headers).not.toHaveProperty("x-portcullis-attempt");
+  });
+
+  it("gets no copy of an upgrade, whose connection nobody would use", async () => {
+    const path = pathBelow("/upgraded");
+    const client = new WebSocket(`ws://127.0.0.1:${on.gateway.port}${path}`, { headers: { host: "api.example.com" } });
+    await once(client, "open");
+    expect((await on.ask(path)).status).toBe(200);
+    await copied("first", path);
+    await noMore();
+    client.terminate();
+    expect(on.arrived(path)).toEqual({ primary: 2, first: 1, second: 0 });
   });
 
   it("gets no copy of what the gateway has refused", async () => {
