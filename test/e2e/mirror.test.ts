@@ -1,5 +1,4 @@
 /** Copies of requests for other clusters: what they hold, and that whoever asked never notices. */
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
@@ -7,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import type { Answer } from "./client.ts";
-import { Clusters, inParallel, pathBelow, status } from "./clusters.ts";
+import { Clusters, harmless, inParallel, pathBelow, status } from "./clusters.ts";
 import { describeWithRealParts } from "./fixture.ts";
 import { digest, type Handler } from "./origin.ts";
 import { until } from "./process.ts";
@@ -144,7 +143,7 @@ describeWithRealParts("a mirror", () => {
       ),
     )("at %s, %s, %i bytes", async (prefix, length, size) => {
       const path = pathBelow(prefix);
-      const body = randomBytes(size);
+      const body = harmless(size);
       const got: Record<"primary" | "first", object[]> = { primary: [], first: [] };
       on.answer(path, noting(got.primary), ["primary"]);
       on.answer(path, noting(got.first), ["first"]);
@@ -159,7 +158,7 @@ describeWithRealParts("a mirror", () => {
       ["/any", "/filtered", "/retried"].flatMap((prefix) => ["stated", "chunked"].map((length) => [prefix, length])),
     )("at %s, %s, or no copy where it is larger than `maxBody`", async (prefix, length) => {
       const path = pathBelow(prefix);
-      const body = randomBytes(65_537);
+      const body = harmless(65_537);
       const headers = length === "stated" ? { "content-length": body.length } : { "transfer-encoding": "chunked" };
       const answer = await on.ask(path, { method: "POST", headers, body });
       expect(answer.echo().body).toEqual(await digest(Readable.from([body])));
@@ -174,15 +173,15 @@ describeWithRealParts("a mirror", () => {
       const answer = await on.ask(path, {
         method: "PUT",
         headers: { "content-length": 1_001 },
-        body: randomBytes(1_001),
+        body: harmless(1_001),
       });
       expect(await on.gateway.recordOf(answer)).toMatchObject({ mirrors: ["first"] });
       const chunked = { "transfer-encoding": "chunked" };
-      await on.ask(path, { method: "PUT", headers: chunked, body: randomBytes(1_001) });
+      await on.ask(path, { method: "PUT", headers: chunked, body: harmless(1_001) });
       await copied("first", path, 2);
       await noMore();
       expect(on.arrived(path).second).toBe(0);
-      const small = await on.ask(path, { method: "PUT", headers: chunked, body: randomBytes(1_000) });
+      const small = await on.ask(path, { method: "PUT", headers: chunked, body: harmless(1_000) });
       expect((await on.gateway.recordOf(small)).mirrors).toEqual(["first", "second"]);
       await copied("second", path);
     });
