@@ -192,7 +192,9 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const asked = isolate.now();
     const { traffic } = isolate;
     const { retry, mirrors: everywhere = [] } = exchange.route;
-    const mirrors = drawMirrors(everywhere, request, Math.random);
+    // A copy of an upgrade would be a connection of its own, which nobody uses and nobody closes.
+    const copies = !exchange.upstream.has("upgrade");
+    const mirrors = drawMirrors(copies ? everywhere : [], request, Math.random);
     traffic.readHealth(exchange, c.env);
     const { answer, choice, copy } = await forward(exchange, request, {
       tries: traffic.triesOf(action, exchange, request),
@@ -209,7 +211,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     });
     record.upstreamMs = isolate.now() - asked;
     const chosen = choice && table.backends[choice.backend];
-    mirrors.push(...drawMirrors(chosen?.mirrors ?? [], request, Math.random));
+    mirrors.push(...drawMirrors((copies && chosen?.mirrors) || [], request, Math.random));
     if (mirrors.length > 0 && copy !== undefined)
       exchange.waitUntil(sendMirrors(mirrors, copy, exchange, target, timeouts.total));
     if ("failed" in answer) return refuse(answer.failed, laterThan(answer));

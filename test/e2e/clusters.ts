@@ -115,6 +115,9 @@ export const status =
     response.writeHead(code, headers).end(`${code}`);
   };
 
+/** So many bytes that no filter takes offence at: random ones look like an attack now and then. */
+export const harmless = (bytes: number): Buffer => randomBytes(bytes).map((byte) => 97 + (byte % 16)) as Buffer;
+
 /** A new path below `prefix`, so that no test counts another's requests. */
 export const pathBelow = (prefix: string): string => `${prefix}/${randomBytes(6).toString("hex")}`;
 
