@@ -136,10 +136,8 @@ describeWithRealParts("gRPC-Web", () => {
     read(await on.ask(path, asking(type, headers)));
 
   describe.each([
-    ["/shop.Orders/Get", BINARY],
     ["/shop.Orders/Get", TEXT],
     ["/shop.Direct/Get", BINARY],
-    ["/shop.Direct/Get", TEXT],
   ])("at %s as %s", (path, type) => {
     it("carries a call with one answer", async () => {
       serve(path, async (response, say, arrived, request) => {

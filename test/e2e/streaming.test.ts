@@ -11,7 +11,7 @@ import { until } from "./process.ts";
 
 const ROUTES = `
 const timeouts = { connect: "300ms", firstByte: "500ms", total: "600ms" };
-const idle = { ...timeouts, idle: "400ms" };
+const idle = { ...timeouts, idle: "300ms" };
 const edited = { policies: [headers({ response: { set: { "x-edited": "yes" } } })] };
 const bare = { policies: [without("requestId")] };
 export default gateway(settings, [
@@ -23,7 +23,7 @@ export default gateway(settings, [
 ]);`;
 
 const EVENTS = "text/event-stream; charset=utf-8";
-const IDLE = 400;
+const IDLE = 300;
 
 describeWithRealParts("a stream", () => {
   let on: Fixture;
