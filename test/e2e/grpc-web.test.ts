@@ -413,8 +413,9 @@ describeWithRealParts("gRPC-Web", () => {
       const [{ status }, ms] = await elapsed(call("/shop.Retried/Silent", BINARY, { "grpc-timeout": "300m" }));
       expect(status).toBe(DEADLINE_EXCEEDED);
       expect(ms).toBeGreaterThanOrEqual(290);
-      expect(ms).toBeLessThan(590);
-      expect(on.origin.arrivedAt("/shop.Retried/").length - before).toBe(2);
+      // Four tries of 200 ms would take 800.
+      expect(ms).toBeLessThan(750);
+      expect(on.origin.arrivedAt("/shop.Retried/").length - before).toBeLessThanOrEqual(2);
     });
 
     it.each(["soon", "200", "-1S", "123456789S", "1.5S"])(

@@ -19,7 +19,7 @@ export default gateway({ ...settings, policies: [requestId({}), securityHeaders(
     route("plain", { path: "/plain" }, { to: origin }),
     // With limits that no test reaches.
     route("watched", { path: "/watched" }, { to: us, ...options, websocket: { idle: "1m", lifetime: "1h" } }),
-    route("idle", { path: "/idle" }, { to: us, ...options, websocket: { idle: "300ms" } }),
+    route("idle", { path: "/idle" }, { to: us, ...options, websocket: { idle: "400ms" } }),
     route("lifetime", { path: "/lifetime" }, { to: us, ...options, websocket: { lifetime: "600ms" } }),
     route("both", { path: "/both" }, { policies: [token], to: us, ...options, websocket: { idle: "400ms", lifetime: "900ms" } }),
   ]),
@@ -224,7 +224,7 @@ describeWithRealParts("a WebSocket", () => {
         [1001, "idle"],
         [1001, "idle"],
       ]);
-      expect(Date.now() - started).toBeGreaterThanOrEqual(290);
+      expect(Date.now() - started).toBeGreaterThanOrEqual(390);
       expect(Date.now() - started).toBeLessThan(2_000);
     });
 
