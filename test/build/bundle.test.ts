@@ -74,6 +74,20 @@ it("has no policy that the table does not use", async () => {
   expect(policies).toEqual(["src/policies/contract.ts", "src/policies/held-body.ts"]);
 });
 
+it("carries health checks, and their trigger, where a cluster has some", async () => {
+  const routes = (options: string) => `
+import { api, cluster, env, gateway, route, secret } from "portcullis";
+const eu = cluster("eu", { ingress: env("EU")${options} });
+export default gateway({ store: { url: env("REDIS"), token: secret("TOKEN") } }, [api("shop", {}, [route("all", {}, { to: eu })])]);`;
+  const [without, checked] = await Promise.all(
+    ["", ", health: {}"].map(async (options) => build(await folderOf({ "index.ts": routes(options) }))),
+  );
+  for (const part of ["src/edge/health.ts", "scheduled:"]) {
+    const has = (built: typeof without) => built && (part in built.parts || built.text.includes(part));
+    expect([has(without), has(checked)]).toEqual([false, true]);
+  }
+});
+
 it("has no path of this machine, no variable's value and no secret's", async () => {
   const folder = await folderOf({
     "routes/index.ts": `
