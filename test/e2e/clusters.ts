@@ -28,7 +28,7 @@ export class Clusters<Name extends string> {
   static async start<Name extends string>(
     names: readonly Name[],
     routes: string,
-    options: Pick<GatewayParts, "inspected"> = {},
+    { texts: more, ...options }: Partial<Pick<GatewayParts, "inspected" | "texts">> = {},
   ): Promise<Clusters<Name>> {
     const started = await Promise.all(
       names.map(async (name) => {
@@ -45,6 +45,7 @@ export class Clusters<Name extends string> {
         ]),
       ),
       ASSERTION_KEY: JSON.stringify({ ...(await exportJWK(privateKey)), kid: "assertion-1", alg: "ES256" }),
+      ...more,
     };
     const gateway = await Gateway.start({ routes, texts, cf: true, ...options });
     return new Clusters(gateway, Object.fromEntries(started) as Record<Name, Cluster>);
