@@ -251,10 +251,7 @@ function corsOf(field: Field): Filters {
   const expose = texts("exposeHeaders", (text) => optionFault({ expose: [text] }));
   const credentials = field.at("allowCredentials")?.flag();
   const maxAge = field.at("maxAge")?.integer(1, 2 ** 31 - 1);
-  if (origins.length === 0) {
-    field.refuse("allows no origin, and says nothing then");
-    return {};
-  }
+  if (origins.length === 0) field.differ("allows no origin, so no answer has CORS headers, not even the Service's own");
   const options = properties({
     origins,
     // Those that need no asking (Fetch, CORS-safelisted method).

@@ -32,7 +32,7 @@ export function moduleFiles(
   });
 
   const files = new Map<string, string>();
-  const shown = saySomething(listeners) ? listeners : [];
+  const shown = saySomething(listeners) || routes.some(mayRedirect) ? listeners : [];
   const constants = new Map(shown.map((listener) => [listener, constant(`./${LISTENERS_FILE}`)]));
   // An API's file has names of listeners and of clusters, the index names of listeners and of APIs.
   const identifiers = new Identifiers();
@@ -75,6 +75,10 @@ function apiName({ route }: AttachedRoute, namesakes: readonly AttachedRoute[], 
 const saySomething = (listeners: readonly Listener[]): boolean =>
   listeners.length !== 1 ||
   listeners.some(({ port, protocol, hostname }) => port !== 80 || protocol !== "http" || hostname !== undefined);
+
+/** Then the listener's port is asked for, whatever port the Host header has (HTTPRequestRedirectFilter.port). */
+const mayRedirect = ({ route }: AttachedRoute): boolean =>
+  JSON.stringify(route.root.content).includes("RequestRedirect");
 
 function listenerStatement(listener: Listener, exports: Constant, identifiers: Identifiers): Statement {
   const { name, owner, port, protocol, hostname } = listener;

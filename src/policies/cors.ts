@@ -29,7 +29,7 @@ export const cors = policyBuilder<CorsOptions>("cors");
 
 export const schema = () =>
   z.strictObject({
-    origins: z.array(z.string()).min(1),
+    origins: z.array(z.string()),
     methods: z.array(z.string().regex(/^(?:[A-Z]+|\*)$/, "is no method in upper case")).optional(),
     headers: z.array(z.string().regex(/^(?:[A-Za-z0-9-_]+|\*)$/)).optional(),
     expose: z.array(z.string().regex(/^(?:[A-Za-z0-9-_]+|\*)$/)).optional(),
@@ -44,6 +44,9 @@ export type CorsConfig = Omit<CorsOptions, "credentials" | "maxAge"> & {
 
 export function compile(options: CorsOptions, context: CompileContext): CorsConfig {
   const { credentials = false, maxAge = 5, origins, ...lists } = options;
+  // What is left of an imported filter may allow nobody; by itself nobody should write that either.
+  if (origins.length === 0 && context.semantics !== "gateway-api")
+    context.problem("cors allows no origin", "list at least one, or leave cors out");
   for (const origin of origins) {
     if (origin !== "*" && !/^[a-z][a-z0-9+.-]*:\/\/(?:\*|(?:\*\.)?[a-z0-9.-]+)(?::[0-9]+)?$/.test(origin)) {
       context.problem(

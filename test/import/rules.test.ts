@@ -310,6 +310,10 @@ describe("filters", () => {
       '{ policies: [cors({ origins: ["https://a.com", "http://*.a.com:8080"], methods: ["*"], headers: ["X-A"], expose: ["X-B"], credentials: true, maxAge: 60 })], to: a }',
     ],
     [
+      "{ type: CORS, cors: { allowOrigins: ['no origin'] } }",
+      '{ policies: [cors({ origins: [], methods: ["GET", "HEAD", "POST"], headers: [] })], to: a }',
+    ],
+    [
       "{ type: CORS, cors: { allowOrigins: ['*'], allowCredentials: false } }",
       '{ policies: [cors({ origins: ["*"], methods: ["GET", "HEAD", "POST"], headers: [] })], to: a }',
     ],
@@ -588,4 +592,10 @@ spec: { parentRefs: [{ name: public, namespace: infra }], rules: [{}] }`;
     ]);
     expect([...imported(GATEWAY + route("a")).files.keys()]).toContain("a.index.ts");
   });
+});
+
+it("a redirect needs the port of its listener, also where that is the only one", () => {
+  const index = (filter: string) => code(told(`- { filters: [${filter}] }`).files.get("index.ts"));
+  expect(index("{ type: RequestRedirect, requestRedirect: { hostname: b.com } }")).toContain("listeners: [http]");
+  expect(index("")).not.toContain("listeners");
 });
