@@ -2,6 +2,7 @@
 import type { AttachedRoute, Attachment } from "./attachment.ts";
 import { CLUSTERS_FILE, type Clusters } from "./clusters.ts";
 import { type Commented, type Constant, call, constant, printModule, properties, type Statement } from "./code.ts";
+import type { Field } from "./field.ts";
 import type { Listener } from "./listeners.ts";
 import { Identifiers, Names, nameFrom } from "./names.ts";
 import type { References } from "./references.ts";
@@ -77,8 +78,13 @@ const saySomething = (listeners: readonly Listener[]): boolean =>
   listeners.some(({ port, protocol, hostname }) => port !== 80 || protocol !== "http" || hostname !== undefined);
 
 /** Then the listener's port is asked for, whatever port the Host header has (HTTPRequestRedirectFilter.port). */
-const mayRedirect = ({ route }: AttachedRoute): boolean =>
-  JSON.stringify(route.root.content).includes("RequestRedirect");
+const mayRedirect = ({ route }: AttachedRoute): boolean => holds(route.root, "RequestRedirect");
+
+function holds({ content }: Field, text: string): boolean {
+  if (Array.isArray(content)) return content.some((item) => holds(item, text));
+  if (content instanceof Map) return [...content.values()].some((member) => holds(member, text));
+  return content === text;
+}
 
 function listenerStatement(listener: Listener, exports: Constant, identifiers: Identifiers): Statement {
   const { name, owner, port, protocol, hostname } = listener;
