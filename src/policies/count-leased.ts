@@ -1,0 +1,156 @@
+/** Leased counting at the edge: the waits, calls and background work around the leases, which decide (lease.ts). */
+import type { Errand, Lease } from "./lease.ts";
+import { argumentsOf, grantOf, limitScript, type UnitRule } from "./limit-script.ts";
+import type { Count, Counted, Counting, Failure, LimitStore, WaitUntil } from "./limit-store.ts";
+
+/** Milliseconds between two looks at what another request fetches: the first, and the most. */
+const FIRST_LOOK = 1;
+const LONGEST_LOOK = 20;
+/** Milliseconds after a call's timeout, when its request must have been cancelled. */
+const GRACE = 1_000;
+/** Leases that are returned with one call. */
+const RETURNED_AT_ONCE = 100;
+
+/** `cost` units of each, within `timeout` ms where the store has to be asked. */
+export function countWithLeases(rules: readonly UnitRule[], cost: number, timeout: number): Counting {
+  return (store, keys, waitUntil) => {
+    const now = store.now();
+    const leases = keys.map((key, i) => store.leases.of(key, rules[i] as UnitRule, now));
+    for (const lease of leases) lease.wanted(cost);
+    const counting = new LeasedCounting(leases, cost, timeout, store, waitUntil);
+    // No promise where the units are here already, which is what most requests find.
+    return counting.decide(now) ?? counting.wait();
+  };
+}
+
+type Call = readonly [lease: Lease, errand: Errand];
+
+/** One request's. */
+class LeasedCounting {
+  readonly #leases: readonly Lease[];
+  readonly #cost: number;
+  readonly #timeout: number;
+  readonly #store: LimitStore;
+  readonly #waitUntil: WaitUntil;
+  /** Those of which this request has been granted what it needs. */
+  #own: readonly Lease[] = [];
+
+  constructor(leases: readonly Lease[], cost: number, timeout: number, store: LimitStore, waitUntil: WaitUntil) {
+    this.#leases = leases;
+    this.#cost = cost;
+    this.#timeout = timeout;
+    this.#store = store;
+    this.#waitUntil = waitUntil;
+  }
+
+  /** All of the limits or none; undefined: that is up to the store. */
+  decide(now: number): Counted | undefined {
+    const cost = this.#cost;
+    const short = this.#short(now);
+    const refusing = short.length > 0;
+    if (refusing && !short.some((lease) => lease.refuses(cost, now))) return undefined;
+    const counts = this.#leases.map((lease): Count => {
+      const success = !short.includes(lease);
+      if (!refusing) {
+        if (!this.#own.includes(lease)) lease.spend(cost);
+      } else if (!success) lease.refused();
+      return { success, remaining: lease.remaining(now), reset: lease.moreAt(now) };
+    });
+    if (refusing) this.#keepOwn(now);
+    const blocks = this.#leases.map((lease) => lease.block);
+    this.#tend(now);
+    return {
+      counts,
+      charge: (units) => {
+        const at = this.#store.now();
+        this.#leases.forEach((lease, i) => {
+          if (units < 0) lease.unused(-units, blocks[i] as number, at);
+          else lease.charge(units, at);
+        });
+        this.#tend(at);
+      },
+    };
+  }
+
+  async wait(): Promise<Counted | Failure> {
+    const outcome = await this.#decided();
+    if ("failure" in outcome) this.#keepOwn(this.#store.now());
+    return outcome;
+  }
+
+  async #decided(): Promise<Counted | Failure> {
+    const store = this.#store;
+    const deadline = store.now() + this.#timeout;
+    let pause = FIRST_LOOK;
+    for (;;) {
+      const now = store.now();
+      const decided = this.decide(now);
+      if (decided) return decided;
+      if (store.pausedFor > 0) return { failure: "paused" };
+      if (now >= deadline) return { failure: "timeout" };
+      const short = this.#short(now);
+      if (short.some((lease) => lease.awaits(now))) {
+        // The promise of another request's call must not be awaited here (docs/design.md), so this one looks again and again.
+        for (const lease of short) lease.waiting += this.#cost;
+        await sleep(Math.min(pause, deadline - now));
+        for (const lease of short) lease.waiting -= this.#cost;
+        pause = Math.min(pause * 1.5, LONGEST_LOOK);
+        continue;
+      }
+      const asked = store.ask(
+        () => this.#run(short.map((lease) => [lease, lease.ask(this.#cost, now, this.#patience)])),
+        this.#waitUntil,
+      );
+      // Others may wait for these units, too: they must not be lost when this client goes away, or its time is over first.
+      this.#waitUntil(asked);
+      const said = await (now + this.#timeout <= deadline ? asked : Promise.race([asked, sleep(deadline - now)]));
+      if (!said) return { failure: "timeout" };
+      if ("failure" in said) return said;
+      this.#own = [...this.#own, ...said];
+    }
+  }
+
+  /** The leases that do not hold enough. */
+  #short(now: number): Lease[] {
+    return this.#leases.filter((lease) => lease.available(now) < this.#cost && !this.#own.includes(lease));
+  }
+
+  #keepOwn(now: number): void {
+    for (const lease of this.#own) lease.keep(this.#cost, now);
+    this.#own = [];
+  }
+
+  get #patience(): number {
+    return this.#timeout + GRACE;
+  }
+
+  /** Does what is due, in the background. */
+  #tend(now: number): void {
+    if (this.#store.pausedFor > 0) return;
+    const calls: Call[] = [];
+    for (const lease of this.#leases) {
+      const errand = lease.tend(now, this.#patience);
+      if (errand) calls.push([lease, errand]);
+    }
+    for (const lease of this.#store.leases.dropped(RETURNED_AT_ONCE)) {
+      calls.push([lease, lease.surrender(now, this.#patience)]);
+    }
+    if (calls.length > 0) this.#waitUntil(this.#run(calls));
+  }
+
+  /** Resolves to the leases of which the errand's need was granted. */
+  async #run(calls: readonly Call[]): Promise<Lease[] | Failure> {
+    const scripts = calls.map(([{ key, rule }, errand]) => ({ key, args: argumentsOf(rule, errand, errand.sentAt) }));
+    const grants = await this.#store.run(limitScript, scripts, grantOf, this.#timeout);
+    if ("failure" in grants) {
+      for (const [lease, errand] of calls) lease.fail(errand);
+      return grants;
+    }
+    const now = this.#store.now();
+    return calls.flatMap(([lease, errand], i) =>
+      lease.settle(errand, grants[i] as (typeof grants)[0], now) > 0 ? [lease] : [],
+    );
+  }
+}
+
+const sleep = (ms: number): Promise<undefined> => new Promise((resolve) => setTimeout(resolve, ms));
