@@ -1,7 +1,10 @@
 /** Leased counting at the edge: the waits, calls and background work around the leases, which decide (lease.ts). */
 import type { Errand, Lease } from "./lease.ts";
-import { argumentsOf, grantOf, limitScript, type UnitRule } from "./limit-script.ts";
+import { argumentsOf, type Grant, grantOf, limitScript, type UnitRule } from "./limit-script.ts";
 import type { Count, Counted, Counting, Failure, LimitStore, WaitUntil } from "./limit-store.ts";
+
+/** What the leases of an isolate stand on: its store, clock and timers. */
+export type LeaseHost = Pick<LimitStore, "leases" | "now" | "sleep" | "pausedFor" | "ask" | "run">;
 
 /** Milliseconds between two looks at what another request fetches: the first, and the most. */
 const FIRST_LOOK = 1;
@@ -12,11 +15,11 @@ const GRACE = 1_000;
 const RETURNED_AT_ONCE = 100;
 
 /** `cost` units of each, within `timeout` ms where the store has to be asked. */
-export function countWithLeases(rules: readonly UnitRule[], cost: number, timeout: number): Counting {
+export function countWithLeases(rules: readonly UnitRule[], cost: number, timeout: number): Counting<LeaseHost> {
   return (store, keys, waitUntil) => {
     const now = store.now();
     const leases = keys.map((key, i) => store.leases.of(key, rules[i] as UnitRule, now));
-    for (const lease of leases) lease.wanted(cost);
+    for (const lease of leases) lease.wanted(cost, now);
     const counting = new LeasedCounting(leases, cost, timeout, store, waitUntil);
     // No promise where the units are here already, which is what most requests find.
     return counting.decide(now) ?? counting.wait();
@@ -30,12 +33,12 @@ class LeasedCounting {
   readonly #leases: readonly Lease[];
   readonly #cost: number;
   readonly #timeout: number;
-  readonly #store: LimitStore;
+  readonly #store: LeaseHost;
   readonly #waitUntil: WaitUntil;
-  /** Those of which this request has been granted what it needs. */
-  #own: readonly Lease[] = [];
+  /** Leases of which a call of this request has been granted what it needs, with the window that this belongs to. */
+  readonly #own = new Map<Lease, number>();
 
-  constructor(leases: readonly Lease[], cost: number, timeout: number, store: LimitStore, waitUntil: WaitUntil) {
+  constructor(leases: readonly Lease[], cost: number, timeout: number, store: LeaseHost, waitUntil: WaitUntil) {
     this.#leases = leases;
     this.#cost = cost;
     this.#timeout = timeout;
@@ -49,22 +52,22 @@ class LeasedCounting {
     const short = this.#short(now);
     const refusing = short.length > 0;
     if (refusing && !short.some((lease) => lease.refuses(cost, now))) return undefined;
+    if (refusing) this.#returnOwn(now);
+    const windows: number[] = [];
     const counts = this.#leases.map((lease): Count => {
       const success = !short.includes(lease);
-      if (!refusing) {
-        if (!this.#own.includes(lease)) lease.spend(cost);
-      } else if (!success) lease.refused();
+      windows.push(this.#own.get(lease) ?? lease.window);
+      if (!success) lease.refused();
+      else if (!refusing && !this.#own.has(lease)) lease.spend(cost);
       return { success, remaining: lease.remaining(now), reset: lease.moreAt(now) };
     });
-    if (refusing) this.#keepOwn(now);
-    const blocks = this.#leases.map((lease) => lease.block);
     this.#tend(now);
     return {
       counts,
       charge: (units) => {
         const at = this.#store.now();
         this.#leases.forEach((lease, i) => {
-          if (units < 0) lease.unused(-units, blocks[i] as number, at);
+          if (units < 0) lease.unused(-units, windows[i] as number, at);
           else lease.charge(units, at);
         });
         this.#tend(at);
@@ -74,7 +77,7 @@ class LeasedCounting {
 
   async wait(): Promise<Counted | Failure> {
     const outcome = await this.#decided();
-    if ("failure" in outcome) this.#keepOwn(this.#store.now());
+    if ("failure" in outcome) this.#returnOwn(this.#store.now());
     return outcome;
   }
 
@@ -92,7 +95,7 @@ class LeasedCounting {
       if (short.some((lease) => lease.awaits(now))) {
         // The promise of another request's call must not be awaited here (docs/design.md), so this one looks again and again.
         for (const lease of short) lease.waiting += this.#cost;
-        await sleep(Math.min(pause, deadline - now));
+        await store.sleep(Math.min(pause, deadline - now));
         for (const lease of short) lease.waiting -= this.#cost;
         pause = Math.min(pause * 1.5, LONGEST_LOOK);
         continue;
@@ -103,21 +106,21 @@ class LeasedCounting {
       );
       // Others may wait for these units, too: they must not be lost when this client goes away, or its time is over first.
       this.#waitUntil(asked);
-      const said = await (now + this.#timeout <= deadline ? asked : Promise.race([asked, sleep(deadline - now)]));
+      const said = await (now + this.#timeout <= deadline ? asked : Promise.race([asked, store.sleep(deadline - now)]));
       if (!said) return { failure: "timeout" };
       if ("failure" in said) return said;
-      this.#own = [...this.#own, ...said];
+      for (const [lease, window] of said) this.#own.set(lease, window);
     }
   }
 
   /** The leases that do not hold enough. */
   #short(now: number): Lease[] {
-    return this.#leases.filter((lease) => lease.available(now) < this.#cost && !this.#own.includes(lease));
+    return this.#leases.filter((lease) => lease.available(now) < this.#cost && !this.#own.has(lease));
   }
 
-  #keepOwn(now: number): void {
-    for (const lease of this.#own) lease.keep(this.#cost, now);
-    this.#own = [];
+  #returnOwn(now: number): void {
+    for (const [lease, window] of this.#own) lease.unused(this.#cost, window, now);
+    this.#own.clear();
   }
 
   get #patience(): number {
@@ -138,8 +141,8 @@ class LeasedCounting {
     if (calls.length > 0) this.#waitUntil(this.#run(calls));
   }
 
-  /** Resolves to the leases of which the errand's need was granted. */
-  async #run(calls: readonly Call[]): Promise<Lease[] | Failure> {
+  /** Resolves to the leases of which the errand's need was granted, with the window that this belongs to. */
+  async #run(calls: readonly Call[]): Promise<Map<Lease, number> | Failure> {
     const scripts = calls.map(([{ key, rule }, errand]) => ({ key, args: argumentsOf(rule, errand, errand.sentAt) }));
     const grants = await this.#store.run(limitScript, scripts, grantOf, this.#timeout);
     if ("failure" in grants) {
@@ -147,10 +150,11 @@ class LeasedCounting {
       return grants;
     }
     const now = this.#store.now();
-    return calls.flatMap(([lease, errand], i) =>
-      lease.settle(errand, grants[i] as (typeof grants)[0], now) > 0 ? [lease] : [],
-    );
+    const own = new Map<Lease, number>();
+    for (const [i, [lease, errand]] of calls.entries()) {
+      const grant = grants[i] as Grant;
+      if (lease.settle(errand, grant, now)) own.set(lease, grant.window);
+    }
+    return own;
   }
 }
-
-const sleep = (ms: number): Promise<undefined> => new Promise((resolve) => setTimeout(resolve, ms));

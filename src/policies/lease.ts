@@ -15,8 +15,6 @@ import { type Ask, FEW, type Grant, lifeOf, type UnitRule } from "./limit-script
 
 /** A clock may run that much slower than the store's. NTP slews one by 0.05 % at most (RFC 5905, 11.3). */
 const DRIFT = 0.001;
-/** From one block to the next. */
-const GROWTH = 4;
 /** Milliseconds: a block is what is spent in a fiftieth of a window, and no less than the one, no more than the other. */
 const SHORTEST_HORIZON = 100;
 const LONGEST_HORIZON = 10_000;
@@ -51,17 +49,19 @@ export class Lease {
   #window = 0;
   /** When it ends. */
   #turn = Number.NEGATIVE_INFINITY;
-  /** Units that were used and are not charged yet. */
+  /** Units that were used and are not charged yet; negative: that were charged and are not used. */
   #owed = 0;
   /** What was left in the store, and until when it has no more. */
   #room = 0;
   #refusedUntil = Number.NEGATIVE_INFINITY;
   #moreAt = 0;
-  /** What was asked for since the store was asked, refusals included. */
+  /** Units that were asked for, refusals included: what counts is less by a factor of e after each `#memory` ms. */
   #demand = 0;
-  #since: number;
-  #rate = 0;
-  #target = 1;
+  #demandAt: number;
+  #target = 0;
+  /** A block that is smaller is refilled. */
+  #low = 0;
+  #askedAt: number;
   #latency = 0;
   #refusals = 0;
   #errand: Errand | undefined;
@@ -69,7 +69,8 @@ export class Lease {
   constructor(key: string, rule: UnitRule, now: number) {
     this.key = key;
     this.rule = rule;
-    this.#since = now;
+    this.#demandAt = now;
+    this.#askedAt = now;
   }
 
   /** Units that can be spent now. */
@@ -83,8 +84,9 @@ export class Lease {
   }
 
   /** Notes that a request asks for that many units. Once per request, whatever becomes of it. */
-  wanted(cost: number): void {
-    this.#demand += cost;
+  wanted(cost: number, now: number): void {
+    this.#demand = this.#demandNow(now) + cost;
+    this.#demandAt = now;
   }
 
   /** No more than `available`. */
@@ -102,22 +104,18 @@ export class Lease {
     this.#refusals += 1;
   }
 
-  /** What units that are spent now belong to. */
-  get block(): number {
-    return this.#bucket ? this.#until : this.#window;
+  /** The window that units spent now belong to. */
+  get window(): number {
+    return this.#window;
   }
 
   /**
-   * Takes back what a request of that block turned out not to have used. If the block is over, nothing: a bucket has filled up
-   * meanwhile, and a window's units are of no use in the next one.
+   * Takes back units of that window that a request was given and has not used. Those of a window that is over are of no use. Those of
+   * a bucket have only so long to live, so they go back to the store.
    */
-  unused(units: number, block: number, now: number): void {
-    if (block === this.block && now < this.#until) this.#units += units;
-  }
-
-  /** Keeps what an errand needed and nobody has used. A bucket does not count that as under way, so it is lost. */
-  keep(units: number, now: number): void {
-    if (!this.#bucket && now < this.#until) this.#units += units;
+  unused(units: number, window: number, now: number): void {
+    if (this.#bucket) this.#owed -= units;
+    else if (window === this.#window && now < this.#until) this.#units += units;
   }
 
   /** Charges what a request turned out to have used, whether it is there or not. */
@@ -156,25 +154,23 @@ export class Lease {
   tend(now: number, patience: number): Errand | undefined {
     if (this.awaits(now)) return undefined;
     const available = this.available(now);
-    if (available * 2 < this.#target || this.#owed > 0) {
-      const refill =
-        this.#target >= REFILLED_AHEAD && available > 0 && now >= this.#refusedUntil && this.#nextUnits === 0;
+    if (available < this.#low || this.#owed !== 0) {
+      const refill = available < this.#low && now >= this.#refusedUntil && this.#nextUnits === 0;
       if (!refill && this.#owed === 0) return this.#probe(now, patience);
-      if (refill) this.#measure(1, now);
+      if (refill) this.#measure(0, now);
       return this.#send(0, refill ? Math.max(0, this.#target - available) : 0, 0, now, patience);
     }
-    const span = now - this.#since;
-    if (this.#bucket || available <= FEW || span < 4 * this.#horizon) return undefined;
-    const enough = 1 + Math.ceil((this.#demand / span) * this.#horizon);
+    if (this.#bucket || available <= FEW || now - this.#askedAt < 4 * this.#horizon) return undefined;
+    const enough = 1 + Math.ceil(this.#rate(0, now) * this.#horizon);
     if (available < FEW + 2 * enough) return undefined;
-    this.#measure(1, now);
+    this.#measure(0, now);
     this.#units = enough;
     return this.#send(0, 0, available - enough, now, patience);
   }
 
   /** Whether something can be settled with the store when the lease is given up. */
   worthReturning(now: number): boolean {
-    return this.#owed > 0 || (!this.#bucket && this.#units > 0 && now < this.#turn && !this.awaits(now));
+    return this.#owed !== 0 || (!this.#bucket && this.#units > 0 && now < this.#turn && !this.awaits(now));
   }
 
   /** The call that does so. */
@@ -185,26 +181,29 @@ export class Lease {
   }
 
   /**
-   * Notes the reply. Returns the units that the errand needed, if they were granted: for whoever sent it to spend at once, also
-   * when their time has passed on the way, since they were spent when they were granted.
+   * Notes the reply. Returns whether the units that the errand needed were granted: they are for whoever sent it to spend at once, also
+   * when their time has passed on the way, since they count as spent when they were granted.
    */
-  settle(errand: Errand, grant: Grant, now: number): number {
+  settle(errand: Errand, grant: Grant, now: number): boolean {
     const { granted, room, window, life, wait } = grant;
     const own = Math.min(errand.need, granted);
     this.#receive(granted - own, window, errand.sentAt + Math.floor(life * (1 - DRIFT)));
     // A late reply grants what it grants, but tells nothing new.
-    if (this.#errand !== errand) return own;
+    if (this.#errand !== errand) return own > 0;
     this.#errand = undefined;
     this.#latency = now - errand.sentAt;
     this.#room = room;
     this.#refusals = 0;
-    this.#refusedUntil = wait > 0 ? now + Math.max(wait, this.#rest(errand.need)) : Number.NEGATIVE_INFINITY;
+    this.#refusedUntil = wait > 0 ? now + Math.max(wait, this.#rest(errand.need, now)) : Number.NEGATIVE_INFINITY;
     this.#turn = now + life;
     this.#moreAt = this.#bucket ? now + Math.max(wait, Math.ceil(this.rule.window / this.rule.quota)) : this.#turn;
-    return own;
+    return own > 0;
   }
 
-  /** There was no reply. Whatever was granted is lost: that it was is not known. What was owed is charged again, to be safe. */
+  /**
+   * There was no reply. Whatever was granted is lost, since nobody knows that it was. Of what was owed and what was to go back it is
+   * not known either: so the one is charged again, and the other is not credited again.
+   */
   fail(errand: Errand): void {
     this.#owed += errand.charge;
     if (this.#errand === errand) this.#errand = undefined;
@@ -236,18 +235,30 @@ export class Lease {
     this.#nextUnits = 0;
   }
 
-  /** Sets the target by what was asked for since the last time. */
+  #demandNow(now: number): number {
+    return now > this.#demandAt ? this.#demand * Math.exp((this.#demandAt - now) / this.#memory) : this.#demand;
+  }
+
+  /** Units per millisecond, by the requests before one of that cost. */
+  #rate(cost: number, now: number): number {
+    return Math.max(0, this.#demandNow(now) - cost) / this.#memory;
+  }
+
+  /** How large a block should be. */
   #measure(cost: number, now: number): void {
-    this.#rate = this.#demand / Math.max(1, now - this.#since);
-    this.#since = now;
-    this.#demand = 0;
-    const { window } = this.rule;
+    const rate = this.#rate(cost, now);
     const left = now < this.#turn && !this.#bucket ? this.#turn - now : Number.POSITIVE_INFINITY;
-    const demand = Math.max(
-      this.#rate * Math.min(left, this.#horizon),
-      Math.min(WORTH_A_CALL, this.#rate * Math.min(left, this.#bucket ? 0 : window / 10)),
-    );
-    this.#target = Math.max(cost, Math.min(Math.floor(demand), GROWTH * Math.max(this.#target, cost)));
+    const few = Math.min(WORTH_A_CALL, rate * Math.min(left, this.#memory));
+    this.#target = Math.floor(Math.max(few, rate * Math.min(left, this.#horizon)));
+    this.#low =
+      this.#target < REFILLED_AHEAD
+        ? 0
+        : Math.max(this.#target / 4, Math.min(this.#target / 2, rate * 4 * this.#latency));
+  }
+
+  /** Milliseconds over which demand is measured. */
+  get #memory(): number {
+    return this.#bucket ? lifeOf(this.rule) / 2 : Math.min(LONGEST_HORIZON, this.rule.window / 10);
   }
 
   /** Milliseconds for which a block should last. */
@@ -255,23 +266,26 @@ export class Lease {
     const { rule } = this;
     if (this.#bucket) {
       const life = lifeOf(rule);
-      return life < Math.max(SHORTEST_LIFE, 2 * this.#latency) ? 0 : life / 2;
+      return life < Math.max(SHORTEST_LIFE, 4 * this.#latency) ? 0 : life - 2 * this.#latency;
     }
     const horizon = Math.min(LONGEST_HORIZON, Math.max(SHORTEST_HORIZON, rule.window / 50));
     return Math.min(rule.window / 5, Math.max(horizon, 4 * this.#latency));
   }
 
   /** Milliseconds in which a hot key makes some twenty requests. A fixed window has no more before its end, so there is no rest to take. */
-  #rest(cost: number): number {
-    const rest = (FEW * Math.max(1, cost)) / this.#rate;
-    return this.rule.algorithm !== "fixedWindow" && rest < LONGEST_REST ? rest : 0;
+  #rest(cost: number, now: number): number {
+    if (this.rule.algorithm === "fixedWindow") return 0;
+    const rest = (FEW * Math.max(1, cost)) / this.#rate(cost, now);
+    // What a sliding window does not give out before it turns is lost; a bucket keeps it.
+    const longest = this.#bucket ? lifeOf(this.rule) : this.rule.window / 50;
+    return rest < Math.min(LONGEST_REST, longest) ? rest : 0;
   }
 
   /** A fixed window that was used up may have got something back. */
   #probe(now: number, patience: number): Errand | undefined {
     if (this.#refusals < FEW || now >= this.#refusedUntil || this.rule.algorithm !== "fixedWindow") return undefined;
-    if (now - this.#since < Math.max(LONGEST_REST, this.#horizon)) return undefined;
-    this.#measure(1, now);
+    if (now - this.#askedAt < Math.max(LONGEST_REST, this.#horizon)) return undefined;
+    this.#measure(0, now);
     return this.#send(0, this.#target, 0, now, patience);
   }
 
@@ -279,13 +293,14 @@ export class Lease {
     const errand = {
       need,
       want,
-      charge: this.#owed,
-      back,
+      charge: Math.max(0, this.#owed),
+      back: back + Math.max(0, -this.#owed),
       window: this.#window,
       sentAt: now,
       deadline: now + patience,
     };
     this.#owed = 0;
+    this.#askedAt = now;
     this.#errand = errand;
     return errand;
   }

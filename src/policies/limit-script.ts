@@ -82,7 +82,8 @@ if room < next then
   end
 end
 
-redis.call('HSET', KEYS[1], 'since', since, 'used', used, 'before', before, 'alive', alive, 'ageing', ageing)
+-- A bucket's units are fractions, which not every server writes in full by itself.
+redis.call('HSET', KEYS[1], 'since', since, 'used', string.format('%.17g', used), 'before', before, 'alive', alive, 'ageing', ageing)
 local keep = life
 if sliding then keep = life + window elseif bucket then keep = math.ceil(used * window / quota) + 2 * life end
 redis.call('PEXPIRE', KEYS[1], math.max(1, keep))
@@ -131,10 +132,10 @@ export interface Grant {
 }
 
 /**
- * How long a bucket's units may lie with an isolate: a tenth of the time in which it fills. A longer life saves calls, and delays what
- * flows in after a burst.
+ * How long a bucket's units may lie with an isolate: a twentieth of the time in which it fills. A longer life saves calls, and delays
+ * what flows in after a burst.
  */
-export const lifeOf = ({ window }: UnitRule): number => Math.min(Math.ceil(window / 10), 20_000);
+export const lifeOf = ({ window }: UnitRule): number => Math.min(Math.ceil(window / 20), 20_000);
 
 /** ARGV of the script, at this time of the isolate. */
 export function argumentsOf(

@@ -76,8 +76,8 @@ export interface Counted {
 }
 
 /** Counts one request at these keys; no promise where no store needs to be asked. */
-export type Counting = (
-  store: LimitStore,
+export type Counting<Store = LimitStore> = (
+  store: Store,
   keys: readonly string[],
   waitUntil: WaitUntil,
 ) => Counted | Promise<Counted | Failure>;
@@ -129,6 +129,10 @@ export class LimitStore {
 
   now(): number {
     return this.#now();
+  }
+
+  sleep(ms: number): Promise<undefined> {
+    return new Promise((resolve) => setTimeout(resolve, ms));
   }
 
   /**
