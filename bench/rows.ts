@@ -11,9 +11,9 @@ import { type Running, startNginx, startWorkerd } from "./processes.ts";
 /**
  * - `bare`, `hono`, `nginx`: proxies that do nothing else
  * - `gateway`, `routes`: the gateway with 10 and with 10,000 routes; `miss` and `routes-miss` ask it for a path of no route
- * - `limiter`: the gateway with 10 routes and a limit
+ * - `limiter`, `leased`: the gateway with 10 routes and a limit, counted exactly or in leases
  */
-export type RowName = "bare" | "gateway" | "limiter" | "routes" | "miss" | "routes-miss" | "hono" | "nginx";
+export type RowName = "bare" | "gateway" | "limiter" | "leased" | "routes" | "miss" | "routes-miss" | "hono" | "nginx";
 
 /** Starts what the rows of these names need, and the origin that all of them ask. */
 export async function startRows(names: readonly RowName[], nginx: boolean): Promise<Row[]> {
@@ -33,6 +33,7 @@ export async function startRows(names: readonly RowName[], nginx: boolean): Prom
     bare: () => row("bare", worker("bare", { ORIGIN: origin })),
     gateway: () => row("gateway", worker("ten", gatewayBindings)),
     limiter: async () => row("limiter", worker("limited", { ...gatewayBindings, ...(await startStore()) })),
+    leased: async () => row("leased", worker("leased", { ...gatewayBindings, ...(await startStore()) })),
     routes: () => row("routes", worker("ten-thousand", gatewayBindings)),
     miss: () => row("miss", worker("ten", gatewayBindings), missing, 404),
     "routes-miss": () => row("routes-miss", worker("ten-thousand", gatewayBindings), missing, 404),

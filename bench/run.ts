@@ -22,6 +22,7 @@ import { type RowName, startRows } from "./rows.ts";
 const PARTS = {
   gateway: "a gateway of 10 routes without a limiter",
   limiter: "the same with a limit that asks Redis",
+  leased: "the same with a leased limit, against the gateway without one",
   routes: "10,000 routes against 10, for a match and for a 404",
   hono: "hono/proxy",
   nginx: "nginx as a proxy, where it is installed",
@@ -106,14 +107,15 @@ const text = options.json
     ? markdownReport(report)
     : plainReport(report);
 // Servers and threads would keep this process; what it has started ends with it.
-const unmeasured = !measuresCpu && wanted("gateway", "limiter", "routes", "startup");
+const unmeasured = !measuresCpu && wanted("gateway", "limiter", "leased", "routes", "startup");
 process.stdout.write(`${text}\n`, () => process.exit(options.strict && (unmeasured || figures.some(missed)) ? 1 : 0));
 
 /** Which rows the parts need; the bare Worker always, to compare with. */
 function rowsWanted(): RowName[] {
   const names: RowName[] = [];
-  if (wanted("gateway", "routes")) names.push("gateway");
+  if (wanted("gateway", "routes", "leased")) names.push("gateway");
   if (wanted("limiter")) names.push("limiter");
+  if (wanted("leased")) names.push("leased");
   if (wanted("routes")) names.push("routes", "miss", "routes-miss");
   if (wanted("hono")) names.push("hono");
   if (wanted("nginx") && nginx) names.push("nginx");
@@ -124,8 +126,9 @@ function rowsWanted(): RowName[] {
 function workersWanted(): string[] {
   const names: string[] = [];
   if (wanted("bundle", "startup")) names.push("demo");
-  if (wanted("gateway", "routes")) names.push("ten");
+  if (wanted("gateway", "routes", "leased")) names.push("ten");
   if (wanted("limiter")) names.push("limited");
+  if (wanted("leased")) names.push("leased");
   if (wanted("compile")) names.push(...new Array<string>(COMPILATIONS).fill("ten-thousand"));
   else if (wanted("routes", "startup")) names.push("ten-thousand");
   return names;
@@ -175,6 +178,8 @@ async function rowFigures(): Promise<Figure[]> {
     ...ofBare("bare", "bare Worker, fetch(request)"),
     ...ofBare("gateway", "gateway: match, jwt, filter, split, headers, record", 1.35),
     ...ofBare("limiter", "the same and a limit, which asks Redis each time", 2.3),
+    ...ofBare("leased", "the same and a leased limit", 1.4),
+    ...ofTen("leased", "gateway", "a leased limit against none", 1.05),
     ...ofBare("routes", "gateway with 10,000 routes"),
     ...ofTen("routes", "gateway", "10,000 routes against 10", 1.03),
     ...ofBare("miss", "404 with 10 routes"),
