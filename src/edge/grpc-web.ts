@@ -38,6 +38,7 @@ const BY_CODE: Partial<Record<ProblemCode, number>> = {
   "upstream-timeout": 4,
   "upstream-connect-timeout": 14,
   "rate-limited": 8,
+  "concurrency-limited": 8,
   "body-too-large": 8,
   "method-not-allowed": 12,
   internal: 13,

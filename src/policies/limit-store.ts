@@ -136,14 +136,18 @@ export class LimitStore {
   }
 
   /**
-   * Has a request wait for `work`, which calls the store, unless the store is away: then the work is for finding out whether it is
-   * back, in the background, or it is too early for that.
+   * Has a request wait for `work`, which calls the store, unless the store is away: then `trial`, which also calls it, finds out in the
+   * background whether it is back, or it is too early for that.
    */
-  async ask<Answer>(work: () => Promise<Answer | Failure>, waitUntil: WaitUntil): Promise<Answer | Failure> {
+  async ask<Answer>(
+    work: () => Promise<Answer | Failure>,
+    waitUntil: WaitUntil,
+    trial: () => Promise<unknown> = work,
+  ): Promise<Answer | Failure> {
     const now = this.#now();
     if (now < this.#pausedUntil) return PAUSED;
     if (this.#pause === 0 || now >= this.#failedAt + this.#pause + LONGEST_PAUSE_MS) return work();
-    waitUntil(work());
+    waitUntil(trial());
     return PAUSED;
   }
 

@@ -228,6 +228,7 @@ export type PolicyName =
   | "jwt"
   | "scopes"
   | "rateLimit"
+  | "concurrency"
   | "filter"
   | "headers"
   | "middleware";
