@@ -148,7 +148,8 @@ export const run: PolicyRun<ConcurrencyConfig> = (config, runtime, mode) => {
     let leave: () => void = () => {};
     if (!("failure" in entered)) {
       record.limits ??= [];
-      record.limits.push({ name, key, remaining: Math.max(0, limit - entered.count), reset: runtime.now() + 1_000 });
+      const remaining = entered.count === 0 ? 0 : Math.max(0, limit - entered.count);
+      record.limits.push({ name, key, remaining, reset: runtime.now() + 1_000 });
       if (entered.count === 0) return refused();
       leave = entered.leave;
     } else if (onStoreFailure === "local") {
@@ -168,11 +169,15 @@ export const run: PolicyRun<ConcurrencyConfig> = (config, runtime, mode) => {
       leave();
       throw error;
     }
-    if (until === "headers") leave();
+    const answer = c.res;
+    // An upgraded connection is none of ours to touch (docs/forwarding.md).
+    if (until === "headers" || !answer.body || answer.status === 101 || c.req.method === "HEAD") leave();
     else {
-      const answer = c.res;
       c.res = undefined;
-      c.res = whenSent(answer, leave, (work) => exchange.waitUntil(work));
+      const { moved, sent } = whenSent(answer, c.req.raw.signal);
+      // Else the runtime would end the request together with its client, and nobody would say that it has left.
+      exchange.waitUntil(sent.then(leave));
+      c.res = moved;
     }
     return undefined;
 
@@ -210,16 +215,28 @@ function countOf(reply: unknown): number {
   return reply as number;
 }
 
-/** `response`, with `sent` called when its body has been sent or nobody wants it any more; at once where there is none. */
-function whenSent(response: Response, sent: () => void, waitUntil: (work: Promise<unknown>) => void): Response {
-  // An upgraded connection is none of ours to touch (docs/forwarding.md).
-  if (!response.body || response.status === 101) {
-    sent();
-    return response;
-  }
-  const length = response.headers.has("content-encoding") ? null : response.headers.get("content-length");
+/**
+ * `response`, and when its body has been sent, or has broken off, or its client has gone. Its parts are moved by hand, since the
+ * runtime does not tell when it has moved the last one.
+ */
+function whenSent(response: Response, signal: AbortSignal): { readonly moved: Response; readonly sent: Promise<void> } {
+  const source = (response.body as ReadableStream<Uint8Array>).getReader();
+  const { status, statusText, headers } = response;
+  const length = headers.get("content-length");
   const { readable, writable } =
     length === null ? new IdentityTransformStream() : new FixedLengthStream(Number(length));
-  waitUntil(response.body.pipeTo(writable).then(sent, sent));
-  return new Response(readable, response);
+  const sink = writable.getWriter();
+  const stop = (reason: unknown) => {
+    source.cancel(reason).catch(() => {});
+    sink.abort(reason).catch(() => {});
+  };
+  // A client that goes away is noticed by the stream only when there is more to send.
+  const gone = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  const pump = async () => {
+    for (let part = await source.read(); !part.done; part = await source.read()) await sink.write(part.value);
+    await sink.close();
+  };
+  const sent = Promise.race([pump(), gone]).catch(stop);
+  // What is encoded passes as it is.
+  return { moved: new Response(readable, { status, statusText, headers, encodeBody: "manual" }), sent };
 }

@@ -6,9 +6,11 @@ import type { Count, Counted, Counting, Failure, LimitStore, WaitUntil } from ".
 /** What the leases of an isolate stand on: its store, clock and timers. */
 export type LeaseHost = Pick<LimitStore, "leases" | "now" | "sleep" | "pausedFor" | "ask" | "run">;
 
-/** Milliseconds between two looks at what another request fetches: the first, and the most. */
-const FIRST_LOOK = 1;
-const LONGEST_LOOK = 20;
+/**
+ * Who waits for what another request fetches looks for it after another eighth of the time that it has waited, so that waiting takes
+ * hardly longer and a store that hangs does not have thousands look all the time. In milliseconds, the least and the most.
+ */
+const NEXT_LOOK = [1, 100] as const;
 /** Milliseconds after a call's timeout, when its request must have been cancelled. */
 const GRACE = 1_000;
 /** Leases that are returned with one call. */
@@ -83,8 +85,8 @@ class LeasedCounting {
 
   async #decided(): Promise<Counted | Failure> {
     const store = this.#store;
-    const deadline = store.now() + this.#timeout;
-    let pause = FIRST_LOOK;
+    const started = store.now();
+    const deadline = started + this.#timeout;
     for (;;) {
       const now = store.now();
       const decided = this.decide(now);
@@ -95,9 +97,9 @@ class LeasedCounting {
       if (short.some((lease) => lease.awaits(now))) {
         // The promise of another request's call must not be awaited here (docs/design.md), so this one looks again and again.
         for (const lease of short) lease.waiting += this.#cost;
+        const pause = Math.min(Math.max((now - started) / 8, NEXT_LOOK[0]), NEXT_LOOK[1]);
         await store.sleep(Math.min(pause, deadline - now));
         for (const lease of short) lease.waiting -= this.#cost;
-        pause = Math.min(pause * 1.5, LONGEST_LOOK);
         continue;
       }
       const asked = store.ask(

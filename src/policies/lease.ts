@@ -11,7 +11,7 @@
  * and strands nothing. Each block may be four times the one before, up to what the isolate spends within the horizon, so a hot key
  * soon costs a call per many requests. Numbers and proofs: docs/limits.md.
  */
-import { type Ask, FEW, type Grant, lifeOf, type UnitRule } from "./limit-script.ts";
+import { type Ask, FEW, type Grant, lifeOf, SHORTEST_LIFE, type UnitRule } from "./limit-script.ts";
 
 /** A clock may run that much slower than the store's. NTP slews one by 0.05 % at most (RFC 5905, 11.3). */
 const DRIFT = 0.001;
@@ -24,9 +24,6 @@ const REFILLED_AHEAD = 8;
 const WORTH_A_CALL = 2 * FEW;
 /** Milliseconds that a hot key, one of 20 requests a second, is refused at least before the store is asked again. */
 const LONGEST_REST = 1_000;
-/** A bucket whose units live shorter than that is counted exactly: the way to the store would take most of their life. */
-const SHORTEST_LIFE = 100;
-
 /** A call of the store on behalf of a lease. */
 export interface Errand extends Ask {
   readonly sentAt: number;
@@ -266,7 +263,7 @@ export class Lease {
     const { rule } = this;
     if (this.#bucket) {
       const life = lifeOf(rule);
-      return life < Math.max(SHORTEST_LIFE, 4 * this.#latency) ? 0 : life - 2 * this.#latency;
+      return life < Math.max(SHORTEST_LIFE, 4 * this.#latency) ? 0 : life / 2;
     }
     const horizon = Math.min(LONGEST_HORIZON, Math.max(SHORTEST_HORIZON, rule.window / 50));
     return Math.min(rule.window / 5, Math.max(horizon, 4 * this.#latency));

@@ -132,10 +132,14 @@ export interface Grant {
 }
 
 /**
- * How long a bucket's units may lie with an isolate: a twentieth of the time in which it fills. A longer life saves calls, and delays
- * what flows in after a burst.
+ * Milliseconds that a bucket's units may lie with an isolate: a thirtieth of the time in which it fills, at least 100 ms and at most
+ * 20 s. A longer life saves calls, and delays what flows in after a burst. Of a bucket that fills within a second, a tenth of that.
  */
-export const lifeOf = ({ window }: UnitRule): number => Math.min(Math.ceil(window / 20), 20_000);
+export const lifeOf = ({ window }: UnitRule): number =>
+  Math.ceil(Math.min(window / 10, Math.max(SHORTEST_LIFE, window / 30), 20_000));
+
+/** Units of a shorter life are not worth leasing: the way to the store would take most of it. */
+export const SHORTEST_LIFE = 100;
 
 /** ARGV of the script, at this time of the isolate. */
 export function argumentsOf(

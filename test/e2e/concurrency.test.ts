@@ -61,7 +61,8 @@ describeWithRealParts("a cap on requests under way", () => {
       expect(hanging).toHaveLength(3);
       expect(refused[0]?.json()).toMatchObject({ code: "concurrency-limited", "violated-policies": ["default"] });
       expect(refused[0]?.headers["retry-after"]).toBe("1");
-      expect(await on.gateway.recordOf(refused[0] as Answer)).toMatchObject({
+      const record = Promise.any(gateways.map((gateway) => gateway.recordOf(refused[0] as Answer)));
+      expect(await record).toMatchObject({
         limits: [{ name: "default", remaining: 0 }],
       });
       // Others are not concerned.
@@ -94,13 +95,15 @@ describeWithRealParts("a cap on requests under way", () => {
     const clients = await Promise.all(
       [1, 2, 3].map(async () => {
         const opened = open(on.gateway.port, "/body", { headers: { "x-key": key } });
+        opened.sent.on("error", () => {}).end();
         const response = await opened.response;
         response.on("error", () => {}).resume();
         return opened;
       }),
     );
     expect((await askAt(on.gateway, "/body", key)).status).toBe(429);
-    clients[0]?.sent.destroy();
+    // A reset, since workerd takes a FIN for a client that has nothing more to say.
+    clients[0]?.sent.socket?.resetAndDestroy();
     on.origin.on("/body", (_, response) => response.end());
     await until("the one that went away made room", async () => (await askAt(on.gateway, "/body", key)).status === 200);
     for (const stream of streams) stream.end();

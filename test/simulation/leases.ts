@@ -18,6 +18,8 @@ export interface FleetScenario {
   readonly isolates: number;
   /** Requests per second, of all keys. */
   readonly rate: number;
+  /** Times at which there are so many times more requests, in milliseconds. */
+  readonly bursts?: { readonly every: number; readonly last: number; readonly factor: number };
   readonly keys: number;
   /** Exponent of the keys' popularity: 0 for all alike, 1 for Zipf's law. */
   readonly skew: number;
@@ -50,9 +52,12 @@ export interface FleetReport {
   readonly admissions: readonly Admission[];
   /** Arrivals, by key. */
   readonly arrivals: readonly Admission[];
-  /** Scripts that ran. */
-  readonly calls: number;
+  /** Scripts that ran, by key. */
+  readonly calls: readonly number[];
+  /** Calls without a reply. */
   readonly failures: number;
+  /** Requests that had to wait. */
+  readonly waits: number;
   /** When the simulation began, by the store's clock. */
   readonly start: number;
   /** Leases that the isolates hold in the end, all together. */
@@ -74,7 +79,7 @@ export async function simulateFleet(scenario: FleetScenario): Promise<FleetRepor
   const oneWay = () => least + exponential(mean - least);
   const events = new Events();
   const counting = countWithLeases([rule], cost, timeout);
-  let failures = 0;
+  let [failures, waits] = [0, 0];
   /** When the script ran whose reply is being handled, and on which key. */
   let handled: { readonly key: string; readonly ranAt: number } | undefined;
   const redis = new LimitModel();
@@ -135,6 +140,15 @@ export async function simulateFleet(scenario: FleetScenario): Promise<FleetRepor
   const admissions: Admission[] = [];
   const arrivals: Admission[] = [];
   const pickKey = zipf(keys, skew, random);
+  const { every, last, factor } = scenario.bursts ?? { every: duration, last: 0, factor: 1 };
+  function arrivalAfter(time: number): number {
+    const period = Math.floor(time / every);
+    const turns = [(period + 1) * every - last, (period + 1) * every];
+    const turn = turns.find((turn) => turn > time) ?? Number.POSITIVE_INFINITY;
+    const next = time + exponential(1_000 / (scenario.rate * (turn === turns[1] ? factor : 1)));
+    // What was drawn for the time before a turn says nothing of the time after.
+    return next <= turn ? next : arrivalAfter(turn);
+  }
   function request(): void {
     const key = pickKey();
     const { host } = fleet[(key * 7_919 + Math.floor(random() * spread)) % fleet.length] as Isolate;
@@ -146,12 +160,13 @@ export async function simulateFleet(scenario: FleetScenario): Promise<FleetRepor
       admissions.push({ key, at: own ?? START + events.now });
     };
     const outcome = counting(host, [name], () => {});
+    if (outcome instanceof Promise) waits += 1;
     if (outcome instanceof Promise) events.settle(() => outcome.then((counted) => note(counted, true)));
     else note(outcome, false);
-    const next = events.now + exponential(1_000 / scenario.rate);
+    const next = arrivalAfter(events.now);
     if (next < duration) events.at(next, request);
   }
-  events.at(exponential(1_000 / scenario.rate), request);
+  events.at(arrivalAfter(0), request);
   await events.run(() => {
     handled = undefined;
   });
@@ -159,41 +174,52 @@ export async function simulateFleet(scenario: FleetScenario): Promise<FleetRepor
     requests: arrivals.length,
     admissions,
     arrivals,
-    calls: redis.calls,
+    calls: Array.from({ length: keys }, (_, key) => redis.calls.get(`key ${key}`) ?? 0),
     failures,
+    waits,
     start: START,
     leases: fleet.reduce((sum, { host }) => sum + host.leases.size, 0),
   };
 }
 
-/** How much more than the limit was admitted, at worst; 0 where it was kept. */
-export function excess({ admissions }: FleetReport, rule: UnitRule, cost = 1): number {
-  const byKey = Map.groupBy(
-    admissions.toSorted((a, b) => a.at - b.at),
-    ({ key }) => key,
+/** How much more than the limit was admitted of any key, at worst; at most 0 where it was kept. */
+export function excess(
+  { admissions }: Pick<FleetReport, "admissions">,
+  { rule, cost = 1 }: Pick<FleetScenario, "rule" | "cost">,
+): number {
+  const sorted = admissions.toSorted((a, b) => a.at - b.at);
+  const keys = [...Map.groupBy(sorted, ({ key }) => key).values()];
+  return Math.max(
+    ...keys.map((of) =>
+      excessOf(
+        of.map(({ at }) => at),
+        rule,
+        cost,
+      ),
+    ),
   );
-  let worst = 0;
-  for (const times of byKey.values()) {
-    if (rule.algorithm === "tokenBucket") {
-      // What no span of time may see more than burst + time * rate of: a bucket that leaks at the rate, and holds the burst.
-      let [level, last] = [0, 0];
-      for (const { at } of times) {
-        level = Math.max(0, level - ((at - last) * rule.quota) / rule.window) + cost;
-        last = at;
-        // The store counts in whole milliseconds.
-        worst = Math.max(worst, level - rule.quota - (2 * rule.quota) / rule.window);
-      }
-    } else {
-      const used = new Map<number, number>();
-      for (const { at } of times) {
-        const window = Math.floor(at / rule.window);
-        const sum = (used.get(window) ?? 0) + cost;
-        used.set(window, sum);
-        const before = rule.algorithm === "slidingWindow" ? (used.get(window - 1) ?? 0) : 0;
-        const share = Math.floor(before * (1 - (at / rule.window - window)));
-        worst = Math.max(worst, sum + share - rule.quota);
-      }
+}
+
+function excessOf(times: readonly number[], { algorithm, quota, window }: UnitRule, cost: number): number {
+  let worst = Number.NEGATIVE_INFINITY;
+  if (algorithm === "tokenBucket") {
+    // No span of time sees more than burst + rate * time: a bucket that leaks at the rate never holds more than the burst.
+    let [level, last] = [0, 0];
+    for (const at of times) {
+      level = Math.max(0, level - ((at - last) * quota) / window) + cost;
+      last = at;
+      // The store counts in whole milliseconds.
+      worst = Math.max(worst, level - quota - (2 * quota) / window);
     }
+    return worst;
+  }
+  const used = new Map<number, number>();
+  for (const at of times) {
+    const index = Math.floor(at / window);
+    const sum = (used.get(index) ?? 0) + cost;
+    used.set(index, sum);
+    const before = algorithm === "slidingWindow" ? (used.get(index - 1) ?? 0) : 0;
+    worst = Math.max(worst, sum + Math.floor(before * (1 - (at / window - index))) - quota);
   }
   return worst;
 }

@@ -15,12 +15,13 @@ interface State {
 export class LimitModel {
   /** Milliseconds since the epoch. */
   now = 0;
-  calls = 0;
+  /** By key. */
+  readonly calls = new Map<string, number>();
   readonly #states = new Map<string, State & { expires: number }>();
 
   /** With the script's ARGV. */
   run(key: string, args: readonly (string | number)[]): Grant {
-    this.calls += 1;
+    this.calls.set(key, (this.calls.get(key) ?? 0) + 1);
     const [algorithm, ...numbers] = args as [string, ...number[]];
     const [quota, window, , need, want, charge, back, backWindow, ...turns] = numbers as [
       ...[number, number, number, number, number, number, number, number],
