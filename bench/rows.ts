@@ -12,7 +12,7 @@ import { type Running, startNginx, startWorkerd } from "./processes.ts";
 /**
  * - `bare`, `hono`, `nginx`: proxies that do nothing else
  * - `gateway`, `routes`: the gateway with 10 and with 10,000 routes; `miss` and `routes-miss` ask it for a path of no route
- * - `limiter`: the gateway with 10 routes and a limit
+ * - `limiter`, `leased`: the gateway with 10 routes and a limit, counted exactly or in leases
  * - `resilient`: the gateway with 10 routes and all that there is for bad days, on a good one
  * - `far`, `mirrored`: the gateway with 10 routes before an origin that answers after DISTANCE, without and with a mirror
  */
@@ -20,6 +20,7 @@ export type RowName =
   | "bare"
   | "gateway"
   | "limiter"
+  | "leased"
   | "resilient"
   | "far"
   | "mirrored"
@@ -54,6 +55,7 @@ export async function startRows(names: readonly RowName[], nginx: boolean): Prom
     resilient: () => row("resilient", worker("resilient", gatewayBindings)),
     far: () => row("far", worker("ten", { ...gatewayBindings, ORIGIN: far })),
     mirrored: () => row("mirrored", worker("mirrored", { ...gatewayBindings, ORIGIN: far, SHADOW: origin })),
+    leased: async () => row("leased", worker("leased", { ...gatewayBindings, ...(await startStore()) })),
     routes: () => row("routes", worker("ten-thousand", gatewayBindings)),
     miss: () => row("miss", worker("ten", gatewayBindings), missing, 404),
     "routes-miss": () => row("routes-miss", worker("ten-thousand", gatewayBindings), missing, 404),

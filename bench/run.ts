@@ -25,6 +25,7 @@ const PARTS = {
   limiter: "the same with a limit that asks Redis",
   resilience: "retries, breaker, outlier detection, cap, health and balancing, all idle, against the same without",
   mirror: "what a mirror adds to the latency of its primary",
+  leased: "the same with a leased limit, against the gateway without one",
   routes: "10,000 routes against 10, for a match and for a 404",
   hono: "hono/proxy",
   nginx: "nginx as a proxy, where it is installed",
@@ -117,15 +118,16 @@ const text = options.json
     ? markdownReport(report)
     : plainReport(report);
 // Servers and threads would keep this process; what it has started ends with it.
-const unmeasured = !measuresCpu && wanted("gateway", "limiter", "resilience", "routes", "startup");
+const unmeasured = !measuresCpu && wanted("gateway", "limiter", "leased", "resilience", "routes", "startup");
 process.stdout.write(`${text}\n`, () => process.exit(options.strict && (unmeasured || figures.some(missed)) ? 1 : 0));
 
 /** Which rows the parts need; the bare Worker always, to compare with. */
 function rowsWanted(): RowName[] {
   const names: RowName[] = [];
-  if (wanted("gateway", "routes", "resilience")) names.push("gateway");
+  if (wanted("gateway", "routes", "resilience", "leased")) names.push("gateway");
   if (wanted("resilience")) names.push("resilient");
   if (wanted("limiter")) names.push("limiter");
+  if (wanted("leased")) names.push("leased");
   if (wanted("routes")) names.push("routes", "miss", "routes-miss");
   if (wanted("hono")) names.push("hono");
   if (wanted("nginx") && nginx) names.push("nginx");
@@ -136,10 +138,11 @@ function rowsWanted(): RowName[] {
 function workersWanted(): string[] {
   const names: string[] = [];
   if (wanted("bundle", "startup")) names.push("demo");
-  if (wanted("gateway", "routes", "resilience", "mirror")) names.push("ten");
+  if (wanted("gateway", "routes", "resilience", "mirror", "leased")) names.push("ten");
   if (wanted("mirror")) names.push("mirrored");
   if (wanted("resilience")) names.push("resilient");
   if (wanted("limiter")) names.push("limited");
+  if (wanted("leased")) names.push("leased");
   if (wanted("compile")) names.push(...new Array<string>(COMPILATIONS).fill("ten-thousand"));
   else if (wanted("routes", "startup")) names.push("ten-thousand");
   return names;
@@ -191,6 +194,8 @@ async function rowFigures(): Promise<Figure[]> {
     ...ofBare("bare", "bare Worker, fetch(request)"),
     ...ofBare("gateway", "gateway: match, jwt, filter, split, headers, record", 1.35),
     ...ofBare("limiter", "the same and a limit, which asks Redis each time", 2.3),
+    ...ofBare("leased", "the same and a leased limit", 1.4),
+    ...ofOther("leased", "gateway", "a leased limit against none", 1.05),
     ...ofBare("resilient", "gateway with retries, breaker, outliers, cap, health, balancing, all idle"),
     ...ofOther("resilient", "gateway", "all of that against the same without", 1.05),
     ...ofBare("routes", "gateway with 10,000 routes"),

@@ -78,13 +78,16 @@ function checkListeners(
   return [...places.values()];
 }
 
+/** Policies that need the store. */
+const COUNTING: ReadonlySet<string> = new Set(["rateLimit", "concurrency"]);
+
 /** Of a gateway that has no store. */
 function refuseLimits(gateway: GatewayDeclaration, problems: Problems): void {
   for (const entry of new Set(policyLists(gateway).flatMap(({ entries }) => entries))) {
-    if (typeof entry === "function" || entry.kind !== "policy" || entry.policy !== "rateLimit") continue;
+    if (typeof entry === "function" || entry.kind !== "policy" || !COUNTING.has(entry.policy)) continue;
     if (entry.options?.mode === "off") continue;
     const fix = "give gateway({ store: { url: env(...), token: secret(...) } })";
-    problems.add(entry, "policy rateLimit", "has no store to count in", fix);
+    problems.add(entry, `policy ${entry.policy}`, "has no store to count in", fix);
   }
 }
 

@@ -365,7 +365,7 @@ class Plan {
       const hashes = this.#hashKeys(action);
       const policies = route.policies.map((position) => this.#policies.values[position] as TablePolicy);
       const keys = policies.flatMap(({ policy, config }) =>
-        policy === "rateLimit" ? (config as RateLimitConfig).per : [],
+        policy === "rateLimit" || policy === "concurrency" ? (config as Pick<RateLimitConfig, "per">).per : [],
       );
       const named = [
         ...route.matches.flatMap(({ headers = [] }) => headers.map(({ name }) => name)),

@@ -1,5 +1,6 @@
 /** The policies as the build sees them: what checks their options and what compiles them. */
 import type { z } from "zod";
+import * as concurrency from "../policies/concurrency.ts";
 import type { CompileContext } from "../policies/contract.ts";
 import * as cors from "../policies/cors.ts";
 import * as filter from "../policies/filter.ts";
@@ -37,6 +38,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   jwt: registered("jwt.ts", jwt),
   scopes: registered("scopes.ts", scopes),
   rateLimit: registered("rate-limit.ts", rateLimit),
+  concurrency: registered("concurrency.ts", concurrency),
   filter: registered("filter.ts", filter),
   headers: registered("headers.ts", headers),
   middleware: registered("middleware.ts", middleware),

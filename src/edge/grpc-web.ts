@@ -45,6 +45,7 @@ const BY_CODE: Partial<Record<ProblemCode, number>> = {
   "method-not-allowed": 12, // UNIMPLEMENTED: gRPC calls with POST alone
   internal: 13, // INTERNAL
   "backend-missing": 14, // UNAVAILABLE (Gateway API, GRPCRouteRule.backendRefs)
+  "concurrency-limited": 8,
 };
 
 /** "Status-Message": percent-encoded outside of visible ASCII. */

@@ -94,6 +94,8 @@ export interface Caller {
   readonly subject: string;
   readonly scopes: readonly string[];
   readonly claims: Readonly<Record<string, unknown>>;
+  /** Of the consumer, by name. */
+  readonly plan?: string;
 }
 
 export interface HeaderEdit {

@@ -1,6 +1,6 @@
 /**
- * Where limits are counted: in Redis, by the algorithms and Lua scripts of @upstash/ratelimit, and in the isolate while Redis is
- * away.
+ * Where limits are counted: in Redis, by the algorithms and Lua scripts of @upstash/ratelimit or by scripts of our own, and in the
+ * isolate while Redis is away.
  *
  * Only the algorithms of @upstash/ratelimit 2.2.0 are used, not the class that it wraps around them. That class turns a timeout
  * into `success: true` with zeros for numbers, remembers refusals by id whatever the next request costs, and needs one HTTP
@@ -10,6 +10,7 @@ import { Ratelimit } from "@upstash/ratelimit";
 import { errors, Redis } from "@upstash/redis/cloudflare";
 import { hash32 } from "../table/split.ts";
 import { type GatewayRuntime, NotConfigured } from "./contract.ts";
+import { Leases } from "./lease.ts";
 
 /** How long a store that failed is left alone: twice as long after each further failure. */
 const FIRST_PAUSE_MS = 1_000;
@@ -19,7 +20,7 @@ const LONGEST_PAUSE_MS = 30_000;
 const MAX_LOCAL_KEYS = 10_000;
 const SHARED_SLOTS = 1_024;
 
-export type Algorithm = ReturnType<ReturnType<typeof Ratelimit.slidingWindow>>;
+export type LibraryAlgorithm = ReturnType<ReturnType<typeof Ratelimit.slidingWindow>>;
 
 /** Milliseconds. `tokens` is the most that one key may hold; `refill` is a token bucket's, in place of the window. */
 export interface Rule {
@@ -29,14 +30,14 @@ export interface Rule {
   readonly refill?: { readonly tokens: number; readonly interval: number };
 }
 
-export function algorithmOf({ algorithm, tokens, window, refill }: Rule): Algorithm {
+export function algorithmOf({ algorithm, tokens, window, refill }: Rule): LibraryAlgorithm {
   if (refill) return Ratelimit.tokenBucket(refill.tokens, `${refill.interval} ms`, tokens)();
   return Ratelimit[algorithm === "fixedWindow" ? "fixedWindow" : "slidingWindow"](tokens, `${window} ms`)();
 }
 
 export interface Counter {
   readonly rule: Rule;
-  readonly algorithm: Algorithm;
+  readonly algorithm: LibraryAlgorithm;
 }
 
 /** Milliseconds since the epoch for `reset`. */
@@ -45,6 +46,41 @@ export interface Count {
   readonly remaining: number;
   readonly reset: number;
 }
+
+/** Why there is no answer, in few words; `paused`: the store was not asked. */
+export interface Failure {
+  readonly failure: string;
+}
+
+const PAUSED: Failure = { failure: "paused" };
+
+/** For work that goes on after the response. */
+export type WaitUntil = (work: Promise<unknown>) => void;
+
+/** A Lua script, by the SHA-1 that Redis knows it by, once that was needed. */
+export interface Script {
+  readonly text: string;
+  sha?: string;
+}
+
+export interface ScriptArguments {
+  readonly key: string;
+  readonly args: (string | number)[];
+}
+
+/** How a request stands with each of its limits. It is let through when all of them have success. */
+export interface Counted {
+  readonly counts: readonly Count[];
+  /** Charges what the request turned out to cost more than was taken, whether it is there or not; gives back where negative. */
+  charge(units: number): void;
+}
+
+/** Counts one request at these keys; no promise where no store needs to be asked. */
+export type Counting<Store = LimitStore> = (
+  store: Store,
+  keys: readonly string[],
+  waitUntil: WaitUntil,
+) => Counted | Promise<Counted | Failure>;
 
 export interface Taken {
   readonly counts: readonly Count[];
@@ -67,16 +103,20 @@ export function limitStore(runtime: GatewayRuntime, env: unknown): LimitStore {
 }
 
 /**
- * One Redis and what this isolate knows of its health. After a failure it is left alone for 1 s; then one request tries it, while
- * all others go on without, and each further failure doubles the pause, up to 30 s. So a dead store costs one timeout per pause
- * (and one for each request that was under way when it died), not one per request.
+ * One Redis and what this isolate knows of its health. After a failure it is left alone for 1 s; then one call tries it, while all
+ * requests go on without, the one that made the call included; each further failure doubles the pause, up to 30 s. So a dead store
+ * costs the requests that were under way when it died one timeout, and no later one waits for it. When nobody has asked for half a
+ * minute after a pause, nothing is known any more, and the next one waits.
  */
 export class LimitStore {
+  readonly leases = new Leases();
   readonly #url: string;
   readonly #token: string;
   readonly #now: () => number;
-  readonly #clients = new Map<number, Redis>();
   readonly #local = new Map<number, LocalCounter>();
+  #redis: Redis | undefined;
+  /** When the request that is being sent is called off. */
+  #deadline = 0;
   #pause = 0;
   #pausedUntil = 0;
   #failedAt = Number.NEGATIVE_INFINITY;
@@ -87,44 +127,80 @@ export class LimitStore {
     this.#now = now;
   }
 
+  now(): number {
+    return this.#now();
+  }
+
+  sleep(ms: number): Promise<undefined> {
+    return new Promise((resolve) => setTimeout(resolve, ms));
+  }
+
+  /**
+   * Has a request wait for `work`, which calls the store, unless the store is away: then `trial`, which also calls it, finds out in the
+   * background whether it is back, or it is too early for that.
+   */
+  async ask<Answer>(
+    work: () => Promise<Answer | Failure>,
+    waitUntil: WaitUntil,
+    trial: () => Promise<unknown> = work,
+  ): Promise<Answer | Failure> {
+    const now = this.#now();
+    if (now < this.#pausedUntil) return PAUSED;
+    if (this.#pause === 0 || now >= this.#failedAt + this.#pause + LONGEST_PAUSE_MS) return work();
+    waitUntil(trial());
+    return PAUSED;
+  }
+
   /** Milliseconds until the store is asked again. */
   get pausedFor(): number {
     return Math.max(0, this.#pausedUntil - this.#now());
   }
 
   /**
-   * Takes `amount` from each counter, at its key, in one HTTP request of at most `timeout` ms. When there is no answer, or no
-   * sensible one, it says why.
+   * Takes `amount` from each counter, at its key, in one HTTP request (two, when Redis does not know the script yet), within
+   * `timeout` ms in all. When there is no answer, or no sensible one, it says why.
    */
-  async take(
+  take(
     counters: readonly Counter[],
     keys: readonly string[],
     amount: number,
     timeout: number,
-  ): Promise<Taken | { readonly failure: string }> {
-    const started = this.#now();
-    if (started < this.#pausedUntil) return { failure: "paused" };
-    const scripts = new ScriptBatch(this.#client(timeout), counters.length);
-    this.#pausedUntil = started + this.#pause;
-    try {
+  ): Promise<Taken | Failure> {
+    return this.#attempt(timeout, async (redis) => {
+      const scripts = new ScriptBatch(redis, counters.length);
       const context = { redis: scripts as unknown as Redis, prefix: "" };
       const counts = await Promise.all(
         counters.map(({ algorithm }, i) => algorithm.limit(context, keys[i] as string, amount)),
       );
       // The scripts repeat the limit. Something else that answers in their place must not be taken for a count.
       if (counts.some(({ limit }, i) => limit !== counters[i]?.rule.tokens)) throw new TypeError("no count");
-      this.#pause = 0;
-      this.#pausedUntil = 0;
-      return { counts, giveBack: (positions) => scripts.giveBack(positions) };
-    } catch (error) {
-      // A request that was under way when another one failed tells nothing new.
-      if (started > this.#failedAt) {
-        this.#failedAt = this.#now();
-        this.#pause = Math.min(this.#pause * 2 || FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-        this.#pausedUntil = this.#failedAt + this.#pause;
-      }
-      return { failure: describe(error) };
-    }
+      return {
+        counts,
+        giveBack: (positions) => scripts.giveBack(positions, this.#clientUntil(this.#now() + timeout)),
+      };
+    });
+  }
+
+  /** Runs the script once for each key, in one HTTP request like `take`. `read` makes sense of a reply, and throws where there is none. */
+  run<Reply>(
+    script: Script,
+    calls: readonly ScriptArguments[],
+    read: (reply: unknown) => Reply,
+    timeout: number,
+  ): Promise<Reply[] | Failure> {
+    return this.#attempt(timeout, async (redis) => {
+      const sha = (script.sha ??= await sha1(script.text));
+      const scripts = new ScriptBatch(redis, calls.length);
+      const replies = calls.map(async ({ key, args }) => {
+        try {
+          return read(await scripts.evalsha(sha, [key], args));
+        } catch (error) {
+          if (!String(error).includes("NOSCRIPT")) throw error;
+          return read(await scripts.eval(script.text, [key], args));
+        }
+      });
+      return Promise.all(replies);
+    });
   }
 
   /** The stand-in for all limits with windows of this length. */
@@ -137,16 +213,46 @@ export class LimitStore {
     return counter;
   }
 
-  /** Clients hold no I/O, so requests may share them; making one takes some 20 µs (250 methods as closures). */
-  #client(timeout: number): Redis {
-    let client = this.#clients.get(timeout);
-    if (client) return client;
+  /** Never rejects, but for what is not configured. */
+  async #attempt<Answer>(timeout: number, work: (redis: () => Redis) => Promise<Answer>): Promise<Answer | Failure> {
+    const started = this.#now();
+    if (started < this.#pausedUntil) return PAUSED;
+    const redis = this.#clientUntil(started + timeout);
+    redis();
+    this.#pausedUntil = started + this.#pause;
     try {
-      client = new Redis({
+      const answer = await work(redis);
+      this.#pause = 0;
+      this.#pausedUntil = 0;
+      return answer;
+    } catch (error) {
+      // A request that was under way when another one failed tells nothing new.
+      if (started > this.#failedAt) {
+        this.#failedAt = this.#now();
+        this.#pause = Math.min(this.#pause * 2 || FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+        this.#pausedUntil = this.#failedAt + this.#pause;
+      }
+      return { failure: describe(error) };
+    }
+  }
+
+  /** The client, for a request that is sent in the same turn. */
+  #clientUntil(deadline: number): () => Redis {
+    return () => {
+      this.#deadline = deadline;
+      return (this.#redis ??= this.#client());
+    };
+  }
+
+  /** Clients hold no I/O, so requests may share them; making one takes some 20 µs (250 methods as closures). */
+  #client(): Redis {
+    try {
+      return new Redis({
         url: this.#url,
         token: this.#token,
-        // A function, because of a plain signal that fires the client makes an answer with status 200 (1.39.0).
-        signal: () => AbortSignal.timeout(timeout),
+        // A function, because of a plain signal that fires the client makes an answer with status 200 (1.39.0). It is called as a
+        // request is sent.
+        signal: () => AbortSignal.timeout(Math.max(1, this.#deadline - this.#now())),
         // `retry: false` still tries twice (1.39.0).
         retry: { retries: 0 },
         // A pipeline of several requests would make one await another's I/O, which Workers forbid.
@@ -160,8 +266,6 @@ export class LimitStore {
     } catch {
       throw new NotConfigured("the address of the gateway's store is no http(s) URL");
     }
-    this.#clients.set(timeout, client);
-    return client;
   }
 }
 
@@ -179,13 +283,13 @@ interface PendingCall extends ScriptCall {
 
 /** Stands in for one request's Redis: what the algorithms call in one turn goes out as one HTTP request. */
 class ScriptBatch {
-  readonly #redis: Redis;
+  #redis: () => Redis;
   #size: number;
   readonly #called: ScriptCall[] = [];
   #pending: PendingCall[] = [];
 
   /** `size`: how many scripts may be called in one turn. */
-  constructor(redis: Redis, size: number) {
+  constructor(redis: () => Redis, size: number) {
     this.#redis = redis;
     this.#size = size;
   }
@@ -201,18 +305,19 @@ class ScriptBatch {
     return this.#add({ command: "eval", script, keys, args });
   }
 
-  giveBack(positions: readonly number[]): Promise<unknown> {
+  giveBack(positions: readonly number[], redis: () => Redis): Promise<unknown> {
     // The same calls with the amount, always the last argument, negated. `limit(key, -amount)` would look at the clock again and
     // could credit a window that has begun meanwhile.
     const calls = positions.map((position) => this.#called[position] as ScriptCall);
     this.#size = calls.length;
+    this.#redis = redis;
     return Promise.all(
       calls.map((call) => this.#add({ ...call, args: [...call.args.slice(0, -1), -Number(call.args.at(-1))] })),
     );
   }
 
   #add(call: ScriptCall): Promise<unknown> {
-    if (this.#size === 1) return this.#redis[call.command](call.script, call.keys, call.args);
+    if (this.#size === 1) return this.#redis()[call.command](call.script, call.keys, call.args);
     return new Promise((resolve, reject) => {
       this.#pending.push({ ...call, resolve, reject });
       if (this.#pending.length === 1) queueMicrotask(() => this.#send());
@@ -223,7 +328,7 @@ class ScriptBatch {
     const calls = this.#pending;
     this.#pending = [];
     try {
-      const pipeline = this.#redis.pipeline();
+      const pipeline = this.#redis().pipeline();
       for (const { command, script, keys, args } of calls) pipeline[command](script, keys, args);
       const replies = await pipeline.exec({ keepErrors: true });
       calls.forEach((call, i) => {
@@ -245,6 +350,11 @@ function describe(error: unknown): string {
   const { name, message } = error as Error;
   if (name === "TimeoutError" || name === "AbortError") return "timeout";
   return name === "UpstashError" ? message.replace(/, command was: .*$/s, "").slice(0, 120) : name;
+}
+
+async function sha1(text: string): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-1", new TextEncoder().encode(text)));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**

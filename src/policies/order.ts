@@ -36,6 +36,12 @@ export const policyOrder: readonly OrderedPolicy[] = [
       "counts per caller, so after authentication; before the body is read, so that it bounds what reading costs, and a scan spends the scanner's allowance",
   },
   {
+    policy: "concurrency",
+    repeat: "add",
+    reason:
+      "after the rate limit, so that only what would be forwarded takes a place, and keeps it while the rest runs",
+  },
+  {
     policy: "filter",
     repeat: "replace",
     reason: "may hold a part of the body: the dearest look, for those who passed all others",

@@ -3,22 +3,30 @@ import type { Duration } from "../config/api.ts";
 import type { ConsumerDeclaration } from "../config/consumer.ts";
 import { parseDuration } from "../config/duration.ts";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
-import { subscriberOf } from "../table/cidr.ts";
-import { type CompileContext, claimAt, type Exchange, type PolicyRun, pass, refuse } from "./contract.ts";
-import { algorithmOf, type Count, type LimitStore, limitStore, type Rule } from "./limit-store.ts";
+import { type CompileContext, type PolicyRun, pass, refuse } from "./contract.ts";
+import { countWithLibrary, countWithScript } from "./count-exact.ts";
+import { countWithLeases } from "./count-leased.ts";
+import { callerKey, HEADER_NAME, type LimitKey, limitKeySchema, limitKeys, plain } from "./limit-key.ts";
+import type { UnitRule } from "./limit-script.ts";
+import { type Count, type Counted, type Counting, type LimitStore, limitStore, type Rule } from "./limit-store.ts";
 
-/**
- * Whose requests are counted together. `consumer`: the declared consumer, or else the token's subject; `client`: the trusted
- * address, an IPv6 one by its /64; `route`: all callers. A request without the consumer, header or claim counts by its client.
- * A header is whatever the caller sends: by itself it bounds nobody who wants to get around it.
- */
-export type LimitKey = "consumer" | "client" | "route" | { readonly header: string } | { readonly claim: string };
+export type { LimitKey } from "./limit-key.ts";
 
 export interface LimitWindow {
   /** Requests, or with `cost` units of it. */
   readonly limit: number;
-  /** Whole seconds: `10s`, `1m`, `1d`. */
-  readonly window: Duration;
+  /** Whole seconds: `10s`, `1m`, `1h`; or a `day` or `month` of the calendar in UTC, a fixed window whatever the algorithm. */
+  readonly window: Duration | "day" | "month";
+}
+
+/** A plan, with the limits that it declares or with others for this policy. */
+export type PlanEntry = Plan | readonly [Plan, number | LimitWindow | readonly LimitWindow[]];
+
+/** What plan() gives. */
+export interface Plan {
+  readonly kind: "plan";
+  readonly name: string;
+  readonly options: { readonly limits?: readonly LimitWindow[] };
 }
 
 interface OneWindow extends LimitWindow {
@@ -38,6 +46,13 @@ interface SeveralWindows {
   readonly consumers?: never;
 }
 
+export interface ResponseCost {
+  /** The response header that tells it: a number from 0, rounded up. Without one, or with anything else, it stays at `before`. */
+  readonly header: string;
+  /** What must be left for a request to be let through, and what it takes until the answer tells. Default: 1. */
+  readonly before?: number;
+}
+
 export type RateLimitOptions = Deciding &
   (OneWindow | SeveralWindows) & {
     /** Several together are one composite key. Default: `client`. */
@@ -48,8 +63,18 @@ export type RateLimitOptions = Deciding &
      * tokens per `window` flow in evenly, in steps of 100 ms or more, up to `burst`. Default: `slidingWindow`.
      */
     readonly algorithm?: "fixedWindow" | "slidingWindow" | "tokenBucket";
-    /** What one request takes of the limit. Default: 1. */
-    readonly cost?: number;
+    /**
+     * `exact`: one call of the store for each request. `leased`: an isolate takes blocks of units and spends them by itself; the
+     * fleet admits no more than the limit and, where many isolates share what is left, a little less (docs/limits.md). Default: `exact`.
+     */
+    readonly count?: "exact" | "leased";
+    /**
+     * What one request takes of the limit. One that only its response tells is charged then, also beyond what is left; so requests
+     * under way at the same time may together use more than the limit, and those after them pay for it. Default: 1.
+     */
+    readonly cost?: number | ResponseCost;
+    /** Limits of consumers by their plan; those with an entry in `consumers` go by that, those without a plan by the limit above. */
+    readonly plans?: readonly PlanEntry[];
     /** In headers and keys; limits on one route need different ones. Default: `default`, and for several windows `1m`, `1h`, … */
     readonly name?: string;
     /**
@@ -75,16 +100,20 @@ export type RateLimitOptions = Deciding &
  */
 export const rateLimit = policyBuilder<RateLimitOptions>("rateLimit");
 
+const MAX_AMOUNT = 1_000_000_000;
+
 export const schema = () => {
-  const amount = z.int().min(1).max(1_000_000_000);
+  const amount = z.int().min(1).max(MAX_AMOUNT);
   const word = z.string().regex(/^[\w.-]{1,64}$/, "must be 1 to 64 letters, digits, `_`, `.` or `-`");
   const text = z.string().min(1);
+  const header = z.string().regex(HEADER_NAME);
   const window = z.strictObject({ limit: amount, window: text });
-  const key = z.union([
-    z.enum(["consumer", "client", "route"]),
-    z.strictObject({ header: z.string().regex(/^[A-Za-z0-9-_]+$/) }),
-    z.strictObject({ claim: text }),
-  ]);
+  const key = limitKeySchema();
+  const plan = z.looseObject({
+    kind: z.literal("plan"),
+    name: text,
+    options: z.looseObject({ limits: z.array(window).optional() }),
+  });
   return z.strictObject({
     mode: z.enum(["enforce", "report", "off"]).optional(),
     limit: amount.optional(),
@@ -93,47 +122,58 @@ export const schema = () => {
     burst: amount.optional(),
     per: z.union([key, z.array(key).min(1)]).optional(),
     algorithm: z.enum(["fixedWindow", "slidingWindow", "tokenBucket"]).optional(),
-    cost: amount.optional(),
+    count: z.enum(["exact", "leased"]).optional(),
+    cost: z.union([amount, z.strictObject({ header, before: amount.optional() })]).optional(),
     name: word.optional(),
     shared: word.optional(),
     consumers: z
       .array(z.tuple([z.looseObject({ kind: z.literal("consumer"), name: text }), z.union([amount, window])]))
       .optional(),
+    plans: z.array(z.union([plan, z.tuple([plan, z.union([amount, window, z.array(window).min(1)])])])).optional(),
     onStoreFailure: z.enum(["open", "closed", "local"]).optional(),
     timeout: text.optional(),
     headers: z.boolean().optional(),
   });
 };
 
-/** One window of the policy. Durations are in milliseconds. */
-export interface Limit {
+interface NamedLimit {
   /** In headers and records. */
   readonly name: string;
   /** In keys: what keeps this window's counts apart from others of the route or of the shared bucket. */
   readonly label: string;
-  /** Units that come back within `window`. */
+  /** Units that come back within `window`, in milliseconds. */
   readonly quota: number;
   readonly window: number;
-  /** How the library counts the same. */
-  readonly rule: Rule;
 }
+
+/** One window of the policy. With a `rule` the library counts it, else the script of leases. */
+export type Limit = NamedLimit & ({ readonly rule: Rule } | (UnitRule & { readonly rule?: never }));
 
 export interface RateLimitConfig {
   readonly per: readonly LimitKey[];
+  /** Absent: exact. */
+  readonly count?: "leased";
+  /** Before the response, where that tells the cost. */
   readonly cost: number;
+  readonly costHeader?: string;
   /** Units in one of the library's tokens. */
   readonly unit: number;
   readonly shared?: string;
   readonly limits: readonly Limit[];
   /** By consumer. */
   readonly consumers: Readonly<Record<string, Limit>>;
+  /** By plan; absent: none. */
+  readonly plans?: Readonly<Record<string, readonly Limit[]>>;
   readonly onStoreFailure: "open" | "closed" | "local";
   readonly timeout: number;
   readonly headers: boolean;
 }
 
 export function compile(options: RateLimitOptions, context: CompileContext): RateLimitConfig {
-  const { algorithm = "slidingWindow", cost = 1, shared, burst, consumers = [], timeout = "500ms" } = options;
+  const { algorithm = "slidingWindow", shared, burst, consumers = [], plans = [], timeout = "500ms" } = options;
+  const leased = options.count === "leased";
+  const costHeader = typeof options.cost === "object" ? options.cost.header.toLowerCase() : undefined;
+  const cost = typeof options.cost === "object" ? (options.cost.before ?? 1) : (options.cost ?? 1);
   const windows: readonly LimitWindow[] =
     options.windows ??
     (options.limit !== undefined && options.window !== undefined
@@ -146,78 +186,109 @@ export function compile(options: RateLimitOptions, context: CompileContext): Rat
       'write limit: 100, window: "1m", or windows: [{ limit: 10, window: "1s" }, { limit: 100, window: "1m" }]',
     );
   }
-  if (burst !== undefined && algorithm !== "tokenBucket") {
+  if (burst !== undefined && (algorithm !== "tokenBucket" || isCalendar(options.window))) {
     context.problem("`burst` is for token buckets", 'add algorithm: "tokenBucket", or leave `burst` out');
   }
   // A denied call with an amount above 1 may or may not have been counted by the library's sliding window (2.2.0), and its reply
   // does not tell. Requests of one cost are counted as requests instead; in a shared bucket costs may differ.
   const unit = algorithm === "tokenBucket" || shared !== undefined ? 1 : cost;
-  if (shared !== undefined && cost > 1 && algorithm === "slidingWindow") {
+  if (shared !== undefined && cost > 1 && algorithm === "slidingWindow" && !leased && costHeader === undefined) {
     context.problem(
       "a sliding window cannot be shared at a cost above 1",
-      'use algorithm: "tokenBucket" or "fixedWindow" on all routes that share the bucket',
+      'use count: "leased", or algorithm: "tokenBucket" or "fixedWindow", on all routes that share the bucket',
     );
   }
 
-  const limitOf = (given: LimitWindow & { burst?: number | undefined }, name: string, override = false): Limit => {
-    let window = parseDuration(given.window);
-    if (!window || window % 1_000 !== 0) {
-      context.problem(`"${given.window}" is no window of whole seconds`, 'write it as "10s", "1m" or "1h30m"');
-      window = 1_000;
+  /** Windows that hold together, of everybody or of a consumer or plan. */
+  const limitsOf = (group: readonly (LimitWindow & { burst?: number | undefined })[], override = false): Limit[] => {
+    // The library knows no months, and charges nothing after the fact. The windows of a group are counted by one of the two.
+    const byLibrary = !leased && costHeader === undefined && group.every(({ window }) => window !== "month");
+    const limits = group.map((given): Limit => {
+      const length = isCalendar(given.window) ? CALENDAR[given.window] : wholeSeconds(given.window);
+      const text = isCalendar(given.window) ? given.window : durationText(length);
+      const kind = isCalendar(given.window) ? "fixedWindow" : algorithm;
+      const quota = given.burst ?? given.limit;
+      if (quota < cost) {
+        context.problem(`at a cost of ${cost}, ${quota} lets no request pass`, "raise the limit or lower the cost");
+      }
+      const label = [
+        byLibrary ? "" : "units-",
+        { fixedWindow: "fixed-", slidingWindow: "", tokenBucket: "bucket-" }[kind],
+        shared === undefined || override ? `${given.limit}/` : "",
+        text,
+        given.burst === undefined ? "" : `+${given.burst}`,
+        unit === 1 || !byLibrary ? "" : `/${unit}`,
+      ].join("");
+      const base = options.name ?? (group.length > 1 ? "" : "default");
+      const name = [base, group.length > 1 ? text : ""].filter((part) => part !== "").join("-");
+      const named = { name, label, quota, window: Math.ceil((length * quota) / given.limit) };
+      if (!byLibrary) return { ...named, algorithm: kind, ...(given.window === "month" && { calendar: "month" }) };
+      const refill = kind === "tokenBucket" && { refill: refillOf(given.limit, length) };
+      return { ...named, rule: { algorithm: kind, tokens: Math.floor(quota / unit), window: length, ...refill } };
+    });
+    if (new Set(limits.map((limit) => limit.name)).size < limits.length) {
+      context.problem("rateLimit has two windows of the same length", "keep the one with the smaller limit");
     }
-    const quota = given.burst ?? given.limit;
-    if (quota < cost) {
-      context.problem(`at a cost of ${cost}, ${quota} lets no request pass`, "raise the limit or lower the cost");
-    }
-    const label = [
-      { fixedWindow: "fixed-", slidingWindow: "", tokenBucket: "bucket-" }[algorithm],
-      shared === undefined || override ? `${given.limit}/` : "",
-      durationText(window),
-      given.burst === undefined ? "" : `+${given.burst}`,
-      unit === 1 ? "" : `/${unit}`,
-    ].join("");
-    const rule: Rule = {
-      algorithm,
-      tokens: Math.floor(quota / unit),
-      window,
-      ...(algorithm === "tokenBucket" && { refill: refillOf(given.limit, window) }),
-    };
-    return { name, label, quota, window: Math.ceil((window * quota) / given.limit), rule };
+    return limits;
   };
-  const name = options.name ?? "default";
-  const limits = windows.map((window) => {
-    if (windows.length === 1) return limitOf({ ...window, burst }, name);
-    const length = durationText(parseDuration(window.window) ?? 0);
-    return limitOf(window, options.name === undefined ? length : `${name}-${length}`);
-  });
-  if (new Set(limits.map((limit) => limit.name)).size < limits.length) {
-    context.problem("rateLimit has two windows of the same length", "keep the one with the smaller limit");
-  }
+
+  const wholeSeconds = (text: string): number => {
+    const window = parseDuration(text);
+    if (window && window % 1_000 === 0) return window;
+    context.problem(
+      `"${text}" is no window of whole seconds`,
+      'write it as "10s", "1m" or "1h30m", or as "day" or "month"',
+    );
+    return 1_000;
+  };
 
   const named = new Map<string, Limit>();
   for (const [consumer, given] of consumers) {
     if (named.has(consumer.name)) context.problem(`the consumer "${consumer.name}" has two limits`, "keep one of them");
     const window = typeof given === "number" ? { limit: given, window: options.window ?? "1s" } : given;
-    named.set(consumer.name, limitOf(window, name, true));
+    named.set(consumer.name, limitsOf([window], true)[0] as Limit);
+  }
+  const planned = new Map<string, Limit[]>();
+  for (const entry of plans) {
+    const [plan, given = plan.options.limits ?? []] = "kind" in entry ? [entry] : entry;
+    if (planned.has(plan.name)) context.problem(`the plan "${plan.name}" has two limits`, "keep one of them");
+    if (typeof given === "number" && options.window === undefined) {
+      context.problem(`${given} for the plan "${plan.name}" has no window`, `write { limit: ${given}, window: "1m" }`);
+    }
+    const group = typeof given === "number" ? [{ limit: given, window: options.window ?? "1s" }] : [given].flat();
+    if (group.length === 0) {
+      const fix = `write plan("${plan.name}", { limits: [...] }), or [${plan.name}, 1000] here`;
+      context.problem(`the plan "${plan.name}" has no limits`, fix);
+    }
+    planned.set(plan.name, limitsOf(group, true));
   }
   const patience = parseDuration(timeout);
   if (!patience) context.problem(`timeout "${timeout}" is no duration`, 'write it as "250ms" or "1s"');
 
-  const per = ([options.per ?? "client"].flat() as LimitKey[]).map((key) =>
-    typeof key === "object" && "header" in key ? { header: key.header.toLowerCase() } : key,
-  );
   return {
-    per,
+    per: limitKeys(options.per),
+    ...(leased && { count: "leased" }),
     cost,
+    ...(costHeader !== undefined && { costHeader }),
     unit,
     ...(shared !== undefined && { shared }),
-    limits,
-    consumers: Object.fromEntries([...named].sort(([a], [b]) => (a < b ? -1 : 1))),
+    limits: limitsOf(windows.length === 1 ? windows.map((window) => ({ ...window, burst })) : windows),
+    consumers: sorted(named),
+    ...(planned.size > 0 && { plans: sorted(planned) }),
     onStoreFailure: options.onStoreFailure ?? "local",
     timeout: patience || 500,
     headers: options.headers ?? true,
   };
 }
+
+/** Milliseconds; of months the longest. */
+const CALENDAR = { day: 86_400_000, month: 31 * 86_400_000 } as const;
+
+const isCalendar = (window: string | undefined): window is keyof typeof CALENDAR =>
+  window !== undefined && Object.hasOwn(CALENDAR, window);
+
+const sorted = <Value>(map: ReadonlyMap<string, Value>): Record<string, Value> =>
+  Object.fromEntries([...map].sort(([a], [b]) => (a < b ? -1 : 1)));
 
 /**
  * The library adds its refill at once at the end of each interval. Many small steps make it the even flow that a token bucket
@@ -239,23 +310,49 @@ function durationText(ms: number): string {
   return `${ms / 1_000}s`;
 }
 
+/** Limits that hold together, ready to count. */
+interface Group {
+  readonly limits: readonly Limit[];
+  readonly counting: Counting;
+  /** The header RateLimit-Policy. */
+  readonly policy: string;
+  /** What the keys begin with, by route. */
+  readonly prefixes: Map<string, readonly string[]>;
+}
+
+function groupOf(limits: readonly Limit[], { count, cost, unit, timeout }: RateLimitConfig): Group {
+  const library = limits.filter((limit) => limit.rule !== undefined);
+  const rules = limits.filter((limit) => limit.rule === undefined);
+  const counting =
+    library.length > 0
+      ? countWithLibrary(library, cost, unit, timeout)
+      : (count === "leased" ? countWithLeases : countWithScript)(rules, cost, timeout);
+  // Months differ in length, so there is no `w` to tell.
+  const lengthOf = (limit: Limit) =>
+    "calendar" in limit && limit.calendar ? "" : `;w=${Math.ceil(limit.window / 1_000)}`;
+  const policy = limits.map((limit) => `"${limit.name}";q=${limit.quota}${lengthOf(limit)}`).join(", ");
+  return { limits, counting, policy, prefixes: new Map() };
+}
+
 export const run: PolicyRun<RateLimitConfig> = (config, runtime, mode) => {
-  const { cost, unit, onStoreFailure } = config;
-  const prepare = (limits: readonly Limit[]) => ({
-    limits: limits.map((limit) => ({ ...limit, algorithm: algorithmOf(limit.rule) })),
-    policy: limits.map(({ name, quota, window }) => `"${name}";q=${quota};w=${Math.ceil(window / 1_000)}`).join(", "),
-  });
-  const general = prepare(config.limits);
-  const named = new Map(Object.entries(config.consumers).map(([name, limit]) => [name, prepare([limit])]));
+  const { per, cost, costHeader, onStoreFailure } = config;
+  const general = groupOf(config.limits, config);
+  const named = new Map(Object.entries(config.consumers).map(([name, limit]) => [name, groupOf([limit], config)]));
+  const planned = new Map(Object.entries(config.plans ?? {}).map(([name, limits]) => [name, groupOf(limits, config)]));
 
   return async (c, next) => {
     const exchange = c.get("exchange");
+    const { caller, record } = exchange;
     const store = limitStore(runtime, c.env);
-    const { limits, policy } = named.get(exchange.caller?.consumer ?? "") ?? general;
-    const keys = await keysOf(limits, config, exchange, c.req.raw.headers);
-    const taken = await store.take(limits, keys, cost / unit, config.timeout);
+    const group = named.get(caller?.consumer ?? "") ?? planned.get(caller?.plan ?? "") ?? general;
+    const { limits } = group;
+    const who = callerKey(per, exchange, c.req.raw.headers);
+    const keys = keysOf(group, config.shared, exchange.route.id, typeof who === "string" ? who : await who);
+    const counting = group.counting(store, keys, (work) => exchange.waitUntil(work));
+    const outcome = counting instanceof Promise ? await counting : counting;
 
-    const facts = "failure" in taken ? { store: "failed", why: taken.failure, fallback: onStoreFailure } : undefined;
+    const facts =
+      "failure" in outcome ? { store: "failed", why: outcome.failure, fallback: onStoreFailure } : undefined;
     if (facts && onStoreFailure === "open") {
       pass(exchange, "rateLimit", facts);
       return next();
@@ -266,17 +363,14 @@ export const run: PolicyRun<RateLimitConfig> = (config, runtime, mode) => {
     }
 
     const now = runtime.now();
-    const counts =
-      "failure" in taken
-        ? countLocally(store, limits, keys, cost, now)
-        : taken.counts.map((count, i) => inUnits(count, limits[i] as Limit, unit, cost));
-    exchange.record.limits ??= [];
+    const counted = "failure" in outcome ? countLocally(store, limits, keys, cost, now) : outcome;
+    record.limits ??= [];
     const state: string[] = [];
     const violated: string[] = [];
     let wait = 0;
-    for (const [i, { success, remaining, reset }] of counts.entries()) {
+    for (const [i, { success, remaining, reset }] of counted.counts.entries()) {
       const { name } = limits[i] as Limit;
-      exchange.record.limits.push({ name, key: keys[i] as string, remaining, reset });
+      record.limits.push({ name, key: keys[i] as string, remaining, reset });
       state.push(`"${name}";r=${remaining};t=${seconds(reset - now)}`);
       if (success) continue;
       violated.push(name);
@@ -287,44 +381,31 @@ export const run: PolicyRun<RateLimitConfig> = (config, runtime, mode) => {
       // The first limit on the route replaces what the origin says of its own; further ones add to the lists.
       const action = edits.some(({ name }) => name === "ratelimit") ? "add" : "set";
       edits.push(
-        { action, name: "ratelimit-policy", value: policy },
+        { action, name: "ratelimit-policy", value: group.policy },
         { action, name: "ratelimit", value: state.join(", ") },
       );
     }
-    if (violated.length === 0) {
-      pass(exchange, "rateLimit", facts);
-      return next();
+    if (violated.length > 0) {
+      const answer = refuse(exchange, "rateLimit", mode, "rate-limited", {
+        // The member that draft-ietf-httpapi-ratelimit-headers-11, section 5 has for it.
+        members: { "violated-policies": violated },
+        headers: { "retry-after": String(seconds(wait)) },
+        ...(facts && { facts }),
+      });
+      return answer ?? next();
     }
-    if (!("failure" in taken)) {
-      // A fixed window counts what it refuses, too. That matters only where another request might still fit: a cheaper one or, with
-      // several windows, one that comes after others were given back what they took.
-      const refusalsCount = limits.length > 1 || cost > unit;
-      const charged = limits.flatMap(({ rule }, i) =>
-        counts[i]?.success || (refusalsCount && rule.algorithm === "fixedWindow") ? [i] : [],
-      );
-      if (charged.length > 0) exchange.waitUntil(taken.giveBack(charged).catch(() => {}));
-    }
-    const answer = refuse(exchange, "rateLimit", mode, "rate-limited", {
-      // The member that draft-ietf-httpapi-ratelimit-headers-11, section 5 has for it.
-      members: { "violated-policies": violated },
-      headers: { "retry-after": String(seconds(wait)) },
-      ...(facts && { facts }),
-    });
-    return answer ?? next();
+    pass(exchange, "rateLimit", facts);
+    if (costHeader === undefined) return next();
+    await next();
+    const more = costIn(c.res.headers.get(costHeader), cost) - cost;
+    if (more !== 0) counted.charge(more);
   };
 };
 
-/**
- * A count of the library's tokens in the policy's units. `reset` becomes when more is there (the `t` of
- * draft-ietf-httpapi-ratelimit-headers-11, section 4.1.2), and for a refused request when it fits.
- */
-function inUnits({ success, remaining, reset }: Count, { quota, rule }: Limit, unit: number, cost: number): Count {
-  const { algorithm, tokens, refill } = rule;
-  // How many tokens a refused bucket has is not told: as if it had none.
-  if (!success && refill) reset += (Math.ceil(cost / refill.tokens) - 1) * refill.interval;
-  // In the first instant of the next window all of this one still counts.
-  if (!success && algorithm === "slidingWindow") reset += 1;
-  return { success, remaining: quota - (tokens - remaining) * unit, reset };
+/** Units of a cost header. */
+function costIn(text: string | null, otherwise: number): number {
+  const cost = Math.ceil(Number(text?.trim() || "none"));
+  return cost >= 0 ? Math.min(cost, MAX_AMOUNT) : otherwise;
 }
 
 function countLocally(
@@ -333,7 +414,7 @@ function countLocally(
   keys: readonly string[],
   cost: number,
   now: number,
-): Count[] {
+): Counted {
   const looks = limits.map(({ window, quota }, i) => {
     const counter = store.local(window);
     const key = keys[i] as string;
@@ -341,66 +422,29 @@ function countLocally(
     return { counter, key, left: quota - used, reset };
   });
   const admitted = looks.every(({ left }) => left >= cost);
-  return looks.map(({ counter, key, left, reset }) => {
+  const counts = looks.map(({ counter, key, left, reset }): Count => {
     if (admitted) counter.add(key, cost);
     return { success: left >= cost, remaining: Math.max(0, admitted ? left - cost : left), reset };
   });
+  return {
+    counts,
+    charge: (units) => {
+      for (const { counter, key } of looks) counter.add(key, units);
+    },
+  };
 }
 
 /** Whole seconds, and never "at once". */
 const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1_000));
 
 /** `limit:<route>:<policy>:<limit>/<window>:<caller>`, or `limit:shared:<bucket>:<window>:<caller>`. */
-async function keysOf(
-  limits: readonly Limit[],
-  { per, shared }: RateLimitConfig,
-  exchange: Exchange,
-  headers: Headers,
-): Promise<string[]> {
-  const [first, ...more] = per as readonly [LimitKey, ...LimitKey[]];
-  let caller = await callerOf(first, exchange, headers);
-  for (const key of more) caller += `,${await callerOf(key, exchange, headers)}`;
-  const route = plain(exchange.route.id || "unmatched");
-  return limits.map(({ name, label }) =>
-    shared === undefined ? `limit:${route}:${name}:${label}:${caller}` : `limit:shared:${shared}:${label}:${caller}`,
-  );
-}
-
-/** One part of a key: `client=192.0.2.1`, `header.x-api-key=~3f2a…`. */
-function callerOf(key: LimitKey, exchange: Exchange, headers: Headers): string | Promise<string> {
-  const { caller } = exchange;
-  if (key === "route") return "all";
-  if (key === "consumer" && caller) {
-    return caller.consumer === undefined ? readable("subject", caller.subject) : readable("consumer", caller.consumer);
+function keysOf({ limits, prefixes }: Group, shared: string | undefined, route: string, caller: string): string[] {
+  let known = prefixes.get(route);
+  if (!known) {
+    const place = (name: string) =>
+      shared === undefined ? `${plain(route || "unmatched")}:${name}` : `shared:${shared}`;
+    known = limits.map(({ name, label }) => `limit:${place(name)}:${label}:`);
+    prefixes.set(route, known);
   }
-  if (typeof key === "object") {
-    const [kind, value] =
-      "header" in key
-        ? [`header.${key.header}`, headers.get(key.header)]
-        : [`claim.${key.claim}`, claimText(caller?.claims, key.claim)];
-    // Always hashed: it may be an API key.
-    if (value) return hashed(plain(kind), value);
-  }
-  return readable("client", subscriberOf(exchange.clientAddress) || "unknown");
-}
-
-const claimText = (claims: Readonly<Record<string, unknown>> | undefined, path: string): string => {
-  const value = claimAt(claims ?? {}, path);
-  return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
-};
-
-/** Names of the operator's, without characters that Redis takes for a pattern or that part the parts of a key. */
-const plain = (name: string): string =>
-  name.replace(/[^\w.:/@|+-]/g, (character) => `%${character.charCodeAt(0).toString(16)}`);
-
-/** What callers sent stays readable where it has no such character either and is short; `~` is for hashes alone. */
-const PLAIN = /^[\w.:/@|+-]{1,64}$/;
-
-const readable = (kind: string, value: string): string | Promise<string> =>
-  PLAIN.test(value) ? `${kind}=${value}` : hashed(kind, value);
-
-/** Half of a SHA-256: nobody finds two values that share a bucket. */
-async function hashed(kind: string, value: string): Promise<string> {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(value)));
-  return `${kind}=~${Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  return known.map((prefix) => prefix + caller);
 }

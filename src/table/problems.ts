@@ -21,6 +21,7 @@ export const problems = {
   "body-too-large": [413, "The request body is too large"],
   "url-too-long": [414, "The URL is too long"],
   "rate-limited": [429, "Too many requests"],
+  "concurrency-limited": [429, "Too many requests at the same time"],
   "client-closed": [499, "The client went away"],
   internal: [500, "The gateway failed"],
   "backend-missing": [500, "The route has no backend"],

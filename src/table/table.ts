@@ -236,6 +236,7 @@ export type PolicyName =
   | "jwt"
   | "scopes"
   | "rateLimit"
+  | "concurrency"
   | "filter"
   | "headers"
   | "middleware";

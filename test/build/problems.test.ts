@@ -741,7 +741,7 @@ export default api("shop", {}, [route("a", {}, { to: eu.or(again) })]);`,
 
 describe("policies", () => {
   const known =
-    "choose from requestId, securityHeaders, cors, ipFilter, jwt, scopes, rateLimit, filter, headers, middleware";
+    "choose from requestId, securityHeaders, cors, ipFilter, jwt, scopes, rateLimit, concurrency, filter, headers, middleware";
   const inList = (declarations: string, list: string) => `
 ${declarations}
 export default gateway({ store: { url: env("R"), token: secret("T") } }, [

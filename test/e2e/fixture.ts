@@ -41,7 +41,7 @@ export const secrets = {
  * `origin` is a service without an ingress in front, for what an ingress would change.
  */
 export const PREAMBLE = `
-import { api, binding, cluster, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, rateLimit, redirect, requestId,
+import { api, binding, cluster, concurrency, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, rateLimit, redirect, requestId,
   route, scopes, secret, securityHeaders, split, without } from "portcullis";
 const eu = cluster("eu", { ingress: env("EU_INGRESS"), services: { path: "/{service}" } });
 const us = cluster("us", { ingress: binding("US_CLUSTER"), services: { host: "{service}.us.shop.internal" } });

@@ -619,7 +619,8 @@ describe("a store that fails", () => {
     for (let at = 0; at < 120_000; at += 100) {
       vi.setSystemTime(START + at);
       const before = store.requests.length;
-      await Promise.all([request(get()), request(get()), request(get())]);
+      const results = await Promise.all([request(get()), request(get()), request(get())]);
+      await Promise.all(results.map(({ background }) => background));
       if (store.requests.length > before) asked.push(at, store.requests.length - before);
     }
     // Three at first, since all of them were under way when the first failed.
@@ -631,7 +632,7 @@ describe("a store that fails", () => {
     const request = start({ limit: 10, window: "1m", onStoreFailure: "closed" });
     await request(get());
     vi.setSystemTime(START + 11_000);
-    await request(get());
+    await (await request(get())).background;
     vi.setSystemTime(START + 11_200);
     const { response, exchange } = await request(get());
     expect(response.headers.get("retry-after")).toBe("2");
@@ -644,11 +645,13 @@ describe("a store that fails", () => {
     const request = start({ limit: 10, window: "1m" });
     for (const at of [0, 1_000, 3_000]) {
       vi.setSystemTime(START + at);
-      await request(get());
+      await (await request(get())).background;
     }
     store.broken = undefined;
     vi.setSystemTime(START + 7_000);
-    expect((await request(get())).exchange.record.policies).toEqual([{ policy: "rateLimit", verdict: "pass" }]);
+    const trial = await request(get());
+    expect(trial.exchange.record.policies[0]?.facts).toMatchObject({ why: "paused" });
+    await trial.background;
     expect((await request(get())).exchange.record.policies).toEqual([{ policy: "rateLimit", verdict: "pass" }]);
     expect(store.requests).toHaveLength(5);
     store.broken = () => new Response("", { status: 500 });
@@ -658,16 +661,42 @@ describe("a store that fails", () => {
     expect(store.requests).toHaveLength(7);
   });
 
-  it("does not hold up others while one request tries it", async () => {
+  it("holds up nobody while it is tried, not even the request that tries it", async () => {
     store.broken = () => new Response("", { status: 500 });
     const request = start({ limit: 10, window: "1m", timeout: "30ms" });
     await request(get());
-    vi.setSystemTime(START + 60_000);
+    vi.setSystemTime(START + 12_000);
     store.broken = neverAnswers;
-    const trial = request(get());
-    const { exchange } = await request(get());
-    expect(exchange.record.policies[0]?.facts).toMatchObject({ why: "paused" });
-    expect((await trial).exchange.record.policies[0]?.facts).toMatchObject({ why: "timeout" });
+    const results = await Promise.all([request(get()), request(get())]);
+    for (const { exchange } of results) expect(exchange.record.policies[0]?.facts).toMatchObject({ why: "paused" });
+    expect(store.requests.map(({ signal }) => signal.aborted)).toEqual([false, false]);
+    await Promise.all(results.map(({ background }) => background));
+    expect(store.requests[1]?.signal.aborted).toBe(true);
+  });
+
+  it("is waited for again when nobody has asked for half a minute", async () => {
+    store.broken = () => new Response("", { status: 500 });
+    const request = start({ limit: 10, window: "1m", timeout: "30ms" });
+    await request(get());
+    store.broken = undefined;
+    vi.setSystemTime(START + 10_000 + 31_000);
+    expect((await request(get())).exchange.record.policies).toEqual([{ policy: "rateLimit", verdict: "pass" }]);
+  });
+
+  it("gets the timeout once, however many calls it takes", async () => {
+    const asked: number[] = [];
+    const started = performance.now();
+    store.broken = (signal) => {
+      asked.push(performance.now() - started);
+      if (asked.length > 1) return neverAnswers(signal);
+      return scheduler.wait(150).then(() => Response.json({ error: "NOSCRIPT No matching script." }, { status: 400 }));
+    };
+    vi.useRealTimers();
+    const options = { limit: 100, window: "1m", timeout: "200ms", onStoreFailure: "open" } as const;
+    const { exchange } = await start(options)(get());
+    expect(exchange.record.policies[0]?.facts).toMatchObject({ why: "timeout" });
+    expect(asked).toHaveLength(2);
+    expect(performance.now() - started).toBeLessThan(340);
   });
 
   it("takes no answer away when it fails to take back", async () => {
