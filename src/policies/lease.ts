@@ -124,7 +124,8 @@ export class Lease {
 
   /** At least so many units were left for this isolate when the store was asked last, minus what it has spent since. */
   remaining(now: number): number {
-    return this.available(now) + (now < this.#turn || this.#bucket ? this.#room : 0);
+    const room = now < this.#turn || this.#bucket ? this.#room : 0;
+    return Math.max(0, this.available(now) + room - this.#owed);
   }
 
   /** When more is there, as far as is known. */
