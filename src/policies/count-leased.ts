@@ -52,15 +52,15 @@ class LeasedCounting {
   decide(now: number): Counted | undefined {
     const cost = this.#cost;
     const short = this.#short(now);
-    const refusing = short.length > 0;
-    if (refusing && !short.some((lease) => lease.refuses(cost, now))) return undefined;
-    if (refusing) this.#returnOwn(now);
+    const refusing = short.filter((lease) => lease.refuses(cost, now));
+    if (short.length > 0 && refusing.length === 0) return undefined;
+    if (refusing.length > 0) this.#returnOwn(now);
     const windows: number[] = [];
     const counts = this.#leases.map((lease): Count => {
-      const success = !short.includes(lease);
+      const success = !refusing.includes(lease);
       windows.push(this.#own.get(lease) ?? lease.window);
       if (!success) lease.refused();
-      else if (!refusing && !this.#own.has(lease)) lease.spend(cost);
+      else if (short.length === 0 && !this.#own.has(lease)) lease.spend(cost);
       return { success, remaining: lease.remaining(now), reset: lease.moreAt(now) };
     });
     this.#tend(now);

@@ -124,7 +124,8 @@ export class Lease {
 
   /** At least so many units were left for this isolate when the store was asked last, minus what it has spent since. */
   remaining(now: number): number {
-    return this.available(now) + (now < this.#turn || this.#bucket ? this.#room : 0);
+    const room = now < this.#turn || this.#bucket ? this.#room : 0;
+    return Math.max(0, this.available(now) + room - this.#owed);
   }
 
   /** When more is there, as far as is known. */
@@ -151,13 +152,14 @@ export class Lease {
   tend(now: number, patience: number): Errand | undefined {
     if (this.awaits(now)) return undefined;
     const available = this.available(now);
-    if (available < this.#low || this.#owed !== 0) {
-      const refill = available < this.#low && now >= this.#refusedUntil && this.#nextUnits === 0;
-      if (!refill && this.#owed === 0) return this.#probe(now, patience);
-      if (refill) this.#measure(0, now);
+    const refill = available < this.#low && now >= this.#refusedUntil && this.#nextUnits === 0;
+    if (refill) this.#measure(0, now);
+    if (refill || this.#owed !== 0) {
       return this.#send(0, refill ? Math.max(0, this.#target - available) : 0, 0, now, patience);
     }
-    if (this.#bucket || available <= FEW || now - this.#askedAt < 4 * this.#horizon) return undefined;
+    if (this.#bucket) return undefined;
+    if (available === 0) return this.#probe(now, patience);
+    if (available <= FEW || now - this.#askedAt < 4 * this.#horizon) return undefined;
     const enough = 1 + Math.ceil(this.#rate(0, now) * this.#horizon);
     if (available < FEW + 2 * enough) return undefined;
     this.#measure(0, now);
