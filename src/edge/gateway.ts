@@ -251,7 +251,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const origin = backend.host
       ? `${ingress.origin ? new URL(ingress.origin).protocol : `${cluster.scheme}:`}//${backend.host}${isolate.portOf(ingress)}`
       : (ingress.origin ?? `${cluster.scheme}://${target.authority}`);
-    const url = `${origin}${ingress.path}${backend.path ?? ""}${target.path}${target.search}`;
+    const search = exchange.upstreamSearch ?? target.search;
+    const url = `${origin}${ingress.path}${backend.path ?? ""}${target.path}${search}`;
     return { backend: backend.name, ...(cluster.region && { region: cluster.region }), url, ingress, headers };
   }
 

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it, vi } from "vitest";
 import { registry } from "../../src/build/registry.ts";
+import { policyOrder } from "../../src/policies/order.ts";
 import { type Files, markedIn, PRELUDE, problemsOf } from "./module.ts";
 
 type Told = readonly [subject: string, message: string, fix: string];
@@ -758,8 +759,7 @@ export default api("shop", {}, [route("a", {}, { to: eu.or(again) })]);`,
 });
 
 describe("policies", () => {
-  const known =
-    "choose from requestId, securityHeaders, cors, ipFilter, jwt, scopes, rateLimit, filter, headers, middleware";
+  const known = `choose from ${policyOrder.map(({ policy }) => policy).join(", ")}`;
   const inList = (declarations: string, list: string) => `
 ${declarations}
 export default gateway({ store: { url: env("R"), token: secret("T") } }, [
@@ -883,6 +883,68 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       'consumer "a/b"',
       "is no usable name",
       NAME_FIX,
+    ],
+    [
+      "that know a consumer in a group that no header could carry",
+      inList(
+        'const a = consumer("a", { groups: ["b,c"] }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`groups.0`: is no group: 1 to 64 visible characters without commas and %",
+      "correct the value",
+    ],
+    [
+      "that know a consumer whose metadata are no JSON",
+      inList(
+        'const a = consumer("a", { metadata: { since: new Date(0) } }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`metadata`: must be an object of what JSON can hold",
+      "correct the value",
+    ],
+    [
+      "that know a consumer with too much metadata",
+      inList(
+        'const a = consumer("a", { metadata: { note: "x".repeat(4_096) } }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`metadata`: is longer than 4096 characters of JSON",
+      "correct the value",
+    ],
+    [
+      "that know a consumer on a plan that is none",
+      inList(
+        'const a = consumer("a", { plan: "gold" }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`plan`: must be a plan(...)",
+      "correct the value",
+    ],
+    [
+      "that know two plans of a name",
+      inList(
+        `const a = consumer("a", { plan: plan("gold") });
+const other = plan("gold"); //!
+const b = consumer("b", { plan: other });`,
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9], [b, 9]] })]',
+      ),
+      'plan "gold"',
+      "has the name of another plan",
+      "name it differently: limits and records go by the name",
+    ],
+    [
+      "that know a plan with a limit of no time",
+      inList(
+        'const gold = plan("gold", { limits: [{ limit: 5, window: "0s" }] }); //!\nconst a = consumer("a", { plan: gold });',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'plan "gold"',
+      "`limits.0.window`: must be longer than nothing",
+      "correct the value",
     ],
   ]);
 
