@@ -5,6 +5,7 @@ export * from "./config/consumer.ts";
 export * from "./config/listener.ts";
 export { without } from "./config/policy.ts";
 export { binding, env, secret } from "./config/values.ts";
+export { apiKey } from "./policies/api-key.ts";
 export { cors } from "./policies/cors.ts";
 export { filter } from "./policies/filter.ts";
 export { headers } from "./policies/headers.ts";

@@ -1,5 +1,6 @@
 /** The policies as the build sees them: what checks their options and what compiles them. */
 import type { z } from "zod";
+import * as apiKey from "../policies/api-key.ts";
 import type { CompileContext } from "../policies/contract.ts";
 import * as cors from "../policies/cors.ts";
 import * as filter from "../policies/filter.ts";
@@ -35,6 +36,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   cors: registered("cors.ts", cors),
   ipFilter: registered("ip-filter.ts", ipFilter),
   jwt: registered("jwt.ts", jwt),
+  apiKey: registered("api-key.ts", apiKey),
   scopes: registered("scopes.ts", scopes),
   rateLimit: registered("rate-limit.ts", rateLimit),
   filter: registered("filter.ts", filter),

@@ -240,6 +240,7 @@ export type PolicyName =
   | "cors"
   | "ipFilter"
   | "jwt"
+  | "apiKey"
   | "scopes"
   | "rateLimit"
   | "filter"

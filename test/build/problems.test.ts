@@ -837,6 +837,20 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       "give gateway({ store: { url: env(...), token: secret(...) } })",
     ],
     [
+      "that look keys up without a store",
+      'const key = apiKey({}); //!\nexport default api("shop", { policies: [key] }, [route("all", {}, { to: eu })]);',
+      "policy apiKey",
+      "has no store to look keys up in",
+      "give gateway({ store: { url: env(...), token: secret(...) } })",
+    ],
+    [
+      "that both say who is calling",
+      inList("const key = apiKey({}); //!", "[token, key]"),
+      "policy apiKey",
+      "stands beside jwt in the list of shop, and both say who is calling",
+      "combine them: anyOf(jwt(...), apiKey(...)) for either, allOf(...) for both",
+    ],
+    [
       "that ask for scopes of nobody",
       inRoute("{}", '{ to: eu, policies: [scopes("read")] }'),
       ROUTE,

@@ -121,6 +121,11 @@ export class Fixture {
     );
   }
 
+  /** Where the gateway finds its store; the token is `secrets.store`. */
+  get storeUrl(): string {
+    return this.#parts.bridge.url;
+  }
+
   /** Asks Redis over the bridge, as the gateway does. */
   async redisCommand(command: readonly (string | number)[]): Promise<unknown> {
     const response = await fetch(this.#parts.bridge.url, {
