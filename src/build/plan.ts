@@ -534,6 +534,8 @@ function declaredIn<D extends { readonly kind: string }>(value: unknown, wanted:
 function inKeyOrder(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(inKeyOrder);
   if (typeof value !== "object" || value === null || types.isRegExp(value)) return value;
+  // A policy within is itself when it is compiled by itself.
+  if ((value as { kind?: unknown }).kind === "policy") return value;
   // zod passes over this name, and nobody means it.
   if (Object.hasOwn(value, "__proto__")) throw new Error('"__proto__" is no name for anything');
   const members = Object.entries(value).sort(byKey);

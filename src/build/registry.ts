@@ -1,5 +1,8 @@
 /** The policies as the build sees them: what checks their options and what compiles them. */
 import type { z } from "zod";
+import * as allOf from "../policies/all-of.ts";
+import * as anonymous from "../policies/anonymous.ts";
+import * as anyOf from "../policies/any-of.ts";
 import * as apiKey from "../policies/api-key.ts";
 import type { CompileContext } from "../policies/contract.ts";
 import * as cors from "../policies/cors.ts";
@@ -37,6 +40,9 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   ipFilter: registered("ip-filter.ts", ipFilter),
   jwt: registered("jwt.ts", jwt),
   apiKey: registered("api-key.ts", apiKey),
+  anyOf: registered("any-of.ts", anyOf),
+  allOf: registered("all-of.ts", allOf),
+  anonymous: registered("anonymous.ts", anonymous),
   scopes: registered("scopes.ts", scopes),
   rateLimit: registered("rate-limit.ts", rateLimit),
   filter: registered("filter.ts", filter),

@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
 
-it.each(["one-api", "matches", "targets", "policies"])("test/build/fixtures/%s.ts", async (name) => {
+it.each(["one-api", "matches", "targets", "policies", "identity"])("test/build/fixtures/%s.ts", async (name) => {
   const { table, sources } = await compileRoutes({ routes: `test/build/fixtures/${name}.ts` });
   await expect(`${JSON.stringify({ table, sources }, null, 2)}\n`).toMatchFileSnapshot(`golden/${name}.golden`);
 });

@@ -851,6 +851,37 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       "combine them: anyOf(jwt(...), apiKey(...)) for either, allOf(...) for both",
     ],
     [
+      "within anyOf that do not say who is calling",
+      inList("const ids = requestId({}); //!\nconst both = anyOf(token, apiKey({}), ids);", "[both]"),
+      'policy "requestId"',
+      "does not say who is calling",
+      `choose from ${policyOrder
+        .filter(({ authenticates }) => authenticates)
+        .map(({ policy }) => policy)
+        .join(", ")}`,
+    ],
+    [
+      "within anyOf that report by themselves",
+      inList('const key = apiKey({ mode: "report" }); //!\nconst both = anyOf(token, key);', "[both]"),
+      'policy "apiKey"',
+      "cannot report by itself",
+      "take `mode` out, or give it to the policy around it",
+    ],
+    [
+      "within anyOf with a misspelt option",
+      inList('const key = apiKey({ prefx: "shop" }); //!\nconst both = anyOf(token, key);', "[both]"),
+      "policy apiKey",
+      'Unrecognized key: "prefx"',
+      "take it out, or correct the spelling",
+    ],
+    [
+      "within anyOf that have no store",
+      'const key = apiKey({}); //!\nexport default api("shop", { policies: [anyOf(token, key)] }, [route("all", {}, { to: eu })]);',
+      "policy apiKey",
+      "has no store to look keys up in",
+      "give gateway({ store: { url: env(...), token: secret(...) } })",
+    ],
+    [
       "that ask for scopes of nobody",
       inRoute("{}", '{ to: eu, policies: [scopes("read")] }'),
       ROUTE,

@@ -6,13 +6,14 @@ import { describeWithRealParts, Fixture, secrets } from "./fixture.ts";
 import { until } from "./process.ts";
 
 const ROUTES = `
-import { apiKey, plan } from "portcullis";
+import { anonymous, anyOf, apiKey, plan } from "portcullis";
 const partner = consumer("partner", { groups: ["partners"], plan: plan("gold") });
 const key = (options) => apiKey({ maxAge: "1s", unknownFor: "1s", grace: "1h", timeout: "300ms", ...options });
 export default gateway(settings, [
   api("keys", {}, [
     route("mine", { path: "/mine" }, { policies: [key({ consumers: [partner] }), scopes("read")], to: origin }),
     route("query", { path: "/query" }, { policies: [key({ keyFrom: [{ query: "key" }] })], to: origin }),
+    route("either", { path: "/either" }, { policies: [anyOf(token, key(), anonymous(consumer("guest")))], to: origin }),
     route("patient", { path: "/patient" }, { policies: [key({ timeout: "10s" })], to: origin }),
   ]),
 ]);`;
@@ -77,6 +78,19 @@ describeWithRealParts("API keys", () => {
     ]);
     const stranger = await ask((await issue({ consumer: "other" })).key);
     expect([stranger.status, stranger.json().code]).toEqual([401, "credentials-invalid"]);
+  });
+
+  it("may stand beside tokens and the anonymous consumer", async () => {
+    const { key } = await issue();
+    const who = async (headers: Record<string, string>) => {
+      const answer = await on.ask("/either", { headers });
+      return answer.status === 200 ? answer.echo().headers["x-consumer-name"] : answer.status;
+    };
+    expect(await who({ "x-api-key": key })).toBe("partner");
+    expect(await who(await on.issuer.bearer({ client_id: "storefront" }))).toBe("storefront");
+    expect(await who({})).toBe("guest");
+    expect(await who({ "x-api-key": "wrong" })).toBe(401);
+    expect(await who({ authorization: "Bearer wrong" })).toBe(401);
   });
 
   it("that are new to an isolate serve 50 clients at once", async () => {
