@@ -8,9 +8,11 @@ import type { CompileContext } from "../policies/contract.ts";
 import * as cors from "../policies/cors.ts";
 import * as filter from "../policies/filter.ts";
 import * as headers from "../policies/headers.ts";
+import * as introspection from "../policies/introspection.ts";
 import * as ipFilter from "../policies/ip-filter.ts";
 import * as jwt from "../policies/jwt.ts";
 import * as middleware from "../policies/middleware.ts";
+import * as oidc from "../policies/oidc.ts";
 import * as rateLimit from "../policies/rate-limit.ts";
 import * as requestId from "../policies/request-id.ts";
 import * as scopes from "../policies/scopes.ts";
@@ -39,6 +41,8 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   cors: registered("cors.ts", cors),
   ipFilter: registered("ip-filter.ts", ipFilter),
   jwt: registered("jwt.ts", jwt),
+  oidc: registered("oidc.ts", oidc),
+  introspection: registered("introspection.ts", introspection),
   apiKey: registered("api-key.ts", apiKey),
   anyOf: registered("any-of.ts", anyOf),
   allOf: registered("all-of.ts", allOf),

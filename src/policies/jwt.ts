@@ -3,7 +3,7 @@ import { policyBuilder } from "../config/policy.ts";
 import type { EnvReference, SecretReference } from "../config/values.ts";
 import { authenticating } from "./authentication.ts";
 import type { CompileContext, PolicyRun } from "./contract.ts";
-import { keySetUrl } from "./jwks.ts";
+import { providerUrl } from "./provider-request.ts";
 import {
   compileKeySet,
   compileSignedToken,
@@ -50,7 +50,7 @@ export function compile(options: JwtOptions, context: CompileContext): JwtConfig
       "give the URL of the issuer's key set, or the secret that is shared with the issuer",
     );
   }
-  if (typeof jwks === "string" && !keySetUrl(jwks)) {
+  if (typeof jwks === "string" && !providerUrl(jwks)) {
     context.problem(
       `"${jwks}" is no address of a key set`,
       "write an https URL without user or password; http is for loopback addresses only",

@@ -35,7 +35,7 @@ export const policyOrder: readonly OrderedPolicy[] = [
       "a preflight has no credentials, so it is answered before they are asked for; and a refusal must be readable for the page that caused it",
   },
   { policy: "ipFilter", repeat: "add", reason: "the cheapest refusal: one comparison, no crypto, no store, no body" },
-  ...authenticating("jwt", "apiKey", "anyOf", "allOf", "anonymous"),
+  ...authenticating("jwt", "oidc", "introspection", "apiKey", "anyOf", "allOf", "anonymous"),
   { policy: "scopes", repeat: "add", reason: "needs the caller; refuses before anything is counted or read" },
   {
     policy: "rateLimit",

@@ -50,7 +50,7 @@ export function compile({ all = [], any = [] }: ScopesOptions, context: CompileC
   return { all: distinct(all), any: distinct(any) };
 }
 
-const BEARER: ReadonlySet<PolicyName> = new Set<PolicyName>(["jwt"]);
+const BEARER: ReadonlySet<PolicyName> = new Set<PolicyName>(["jwt", "oidc", "introspection"]);
 
 export const run: PolicyRun<ScopesConfig> = ({ all, any }, _runtime, mode) => {
   const wanted = [...new Set([...all, ...any])].join(" ");

@@ -1,13 +1,7 @@
-/**
- * The gateway's Redis, for policies that look something up in it, and what this isolate knows of its health. After a failure it is left
- * alone for 1 s; then one request tries it, while all others go on without, and each further failure doubles the pause, up to 30 s. So
- * a dead store costs one timeout per pause (and one for each request that was under way when it died), not one per request.
- */
+/** The gateway's Redis, for policies that look something up in it, and what this isolate knows of its health. */
 import { Redis } from "@upstash/redis/cloudflare";
 import { type GatewayRuntime, NotConfigured } from "./contract.ts";
-
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 30_000;
+import { Pause } from "./pause.ts";
 
 /** In few words why there is no answer: `paused` where the store was not asked. */
 export interface StoreFailure {
@@ -33,19 +27,18 @@ export class Store {
   readonly #token: string;
   readonly #now: () => number;
   readonly #clients = new Map<number, Redis>();
-  #pause = 0;
-  #pausedUntil = 0;
-  #failedAt = Number.NEGATIVE_INFINITY;
+  readonly #pause: Pause;
 
   constructor(url: string, token: string, now: () => number) {
     this.#url = url;
     this.#token = token;
     this.#now = now;
+    this.#pause = new Pause(now);
   }
 
   /** Whole seconds until the store is asked again; at least 1. */
   get retryAfter(): number {
-    return Math.max(1, Math.ceil((this.#pausedUntil - this.#now()) / 1_000));
+    return this.#pause.retryAfter;
   }
 
   /** What `asking` gets from Redis, whose every request may take `timeout` ms. */
@@ -53,22 +46,15 @@ export class Store {
     timeout: number,
     asking: (redis: Redis) => Promise<Value>,
   ): Promise<{ readonly value: Value } | StoreFailure> {
+    if (!this.#pause.over) return { failure: "paused" };
     const started = this.#now();
-    if (started < this.#pausedUntil) return { failure: "paused" };
     const client = this.#client(timeout);
-    this.#pausedUntil = started + this.#pause;
     try {
       const value = await asking(client);
-      this.#pause = 0;
-      this.#pausedUntil = 0;
+      this.#pause.succeeded();
       return { value };
     } catch (error) {
-      // A request that was under way when another one failed tells nothing new.
-      if (started > this.#failedAt) {
-        this.#failedAt = this.#now();
-        this.#pause = Math.min(this.#pause * 2 || FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-        this.#pausedUntil = this.#failedAt + this.#pause;
-      }
+      this.#pause.failed(started);
       return { failure: describe(error) };
     }
   }

@@ -10,14 +10,19 @@ import {
 import type { PolicyName, Reference } from "../table/table.ts";
 import { admissionByClaims, type ClaimConfig } from "./claims.ts";
 import { type Admission, type Exchange, type GatewayRuntime, NotConfigured } from "./contract.ts";
-import { KeySet, type KeySetConfig, keySetUrl } from "./jwks.ts";
+import { KeySet, type KeySetConfig, keySetOf } from "./jwks.ts";
+import { providerUrl } from "./provider-request.ts";
 import { check, type TokenReason, TokenRefused } from "./token-refusal.ts";
 
 /** Durations are in milliseconds. */
 export interface VerifierConfig extends ClaimConfig {
   readonly issuer: readonly (string | Reference)[];
   readonly audience?: readonly (string | Reference)[];
-  readonly keys: { readonly jwks: string | Reference; readonly keySet: KeySetConfig } | { readonly secret: Reference };
+  readonly keys:
+    | { readonly jwks: string | Reference; readonly keySet: KeySetConfig }
+    /** By the metadata of the one issuer that there is. */
+    | { readonly discovery: true; readonly keySet: KeySetConfig }
+    | { readonly secret: Reference };
   readonly algorithms: readonly string[];
   readonly typ?: string;
   readonly requiredClaims: readonly string[];
@@ -68,9 +73,15 @@ export class Verifier {
         throw new NotConfigured(`${nameOf(config.keys.secret)} is too short for its algorithm`);
       this.#keys = key;
     } else {
-      const url = keySetUrl(text(config.keys.jwks));
-      if (!url) throw new NotConfigured(`${nameOf(config.keys.jwks)} is no address of a key set`);
-      this.#keys = new KeySet(url, config.keys.keySet, runtime.now, keysChanged);
+      const { keySet } = config.keys;
+      const discovered = "discovery" in config.keys;
+      const named = discovered ? (config.issuer[0] as string | Reference) : config.keys.jwks;
+      const address = text(named);
+      const url = providerUrl(address);
+      if (!url) throw new NotConfigured(`${nameOf(named)} is no address of ${discovered ? "an issuer" : "a key set"}`);
+      // An issuer's name is compared character by character, so it is not the URL that it is parsed to.
+      const source = discovered ? keySetOf(address, keySet.timeout) : url;
+      this.#keys = new KeySet(source, keySet, runtime.now, keysChanged);
     }
     this.#config = config;
     this.#runtime = runtime;

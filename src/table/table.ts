@@ -240,6 +240,8 @@ export type PolicyName =
   | "cors"
   | "ipFilter"
   | "jwt"
+  | "oidc"
+  | "introspection"
   | "apiKey"
   | "anyOf"
   | "allOf"

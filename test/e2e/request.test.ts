@@ -97,6 +97,7 @@ describeWithRealParts("a request", () => {
         path: "/v1/orders",
         client: "127.0.0.1",
         route: "orders/list",
+        credential: { kind: "jwt" },
         consumer: "storefront",
         subject: `${ISSUER}|user-1`,
         policies: [
