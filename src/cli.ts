@@ -141,6 +141,43 @@ keys
   .option(...jsonOption)
   .action(async (id, options) => tell((await keyCommands()).revokeCommand(id, options)));
 
+const users = program
+  .command("users")
+  .description("names and passwords for the policy basic; passwords come over stdin");
+
+users
+  .command("hash")
+  .description('print the hash of the password on stdin, for a secret: printf %s "$PASSWORD" | ... users hash')
+  .action(async () => tell((await userCommands()).hashCommand(process.stdin)));
+
+users
+  .command("set")
+  .description("give a user in the gateway's store the password on stdin")
+  .argument("<name>")
+  .option("--consumer <name>", "whose user it is", consumer)
+  .option("--scope <scopes>", "scopes, separated by blanks", "")
+  .option(...routesOption)
+  .option(...configOption)
+  .option(...jsonOption)
+  .action(async (name, options) => tell((await userCommands()).setCommand(name, options, process.stdin)));
+
+users
+  .command("list")
+  .description("the users in the gateway's store")
+  .option(...routesOption)
+  .option(...configOption)
+  .option(...jsonOption)
+  .action(async (options) => tell((await userCommands()).listCommand(options)));
+
+users
+  .command("remove")
+  .description("take a user out of the gateway's store")
+  .argument("<name>")
+  .option(...routesOption)
+  .option(...configOption)
+  .option(...jsonOption)
+  .action(async (name, options) => tell((await userCommands()).removeCommand(name, options)));
+
 program
   .command("consumers")
   .description("who is known: declared in the routes, or by API keys alone")
@@ -188,6 +225,10 @@ function fail(error: unknown): void {
 
 function keyCommands() {
   return import("./admin/key-commands.ts");
+}
+
+function userCommands() {
+  return import("./admin/users.ts");
 }
 
 async function tell(output: Promise<{ readonly out: string; readonly remark?: string }>): Promise<void> {

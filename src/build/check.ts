@@ -79,13 +79,18 @@ function checkListeners(
 }
 
 /** Policies that cannot be without a store, and what for. */
-const STORED: Partial<Record<PolicyName, string>> = { rateLimit: "count in", apiKey: "look keys up in" };
+const STORED: Partial<Record<PolicyName, (options: Readonly<Record<string, unknown>>) => string | undefined>> = {
+  rateLimit: () => "count in",
+  apiKey: () => "look keys up in",
+  basic: ({ store }) => (store === true ? "look users up in" : undefined),
+  hmac: ({ nonce }) => (nonce === false ? undefined : "remember nonces in"),
+};
 
 /** Of a gateway that has no store. */
 function refuseStored(gateway: GatewayDeclaration, problems: Problems): void {
   const entries = policyLists(gateway).flatMap(({ entries }) => entries);
   for (const entry of new Set(entries.flatMap(withMembers))) {
-    const purpose = Object.hasOwn(STORED, entry.policy) && STORED[entry.policy];
+    const purpose = Object.hasOwn(STORED, entry.policy) && STORED[entry.policy]?.(entry.options ?? {});
     if (!purpose || entry.options?.mode === "off") continue;
     const fix = "give gateway({ store: { url: env(...), token: secret(...) } })";
     problems.add(entry, `policy ${entry.policy}`, `has no store to ${purpose}`, fix);

@@ -4,10 +4,14 @@ import * as allOf from "../policies/all-of.ts";
 import * as anonymous from "../policies/anonymous.ts";
 import * as anyOf from "../policies/any-of.ts";
 import * as apiKey from "../policies/api-key.ts";
+import * as basic from "../policies/basic.ts";
+import * as clientCertificate from "../policies/client-certificate.ts";
 import type { CompileContext } from "../policies/contract.ts";
 import * as cors from "../policies/cors.ts";
 import * as filter from "../policies/filter.ts";
+import * as forwardAuth from "../policies/forward-auth.ts";
 import * as headers from "../policies/headers.ts";
+import * as hmac from "../policies/hmac.ts";
 import * as introspection from "../policies/introspection.ts";
 import * as ipFilter from "../policies/ip-filter.ts";
 import * as jwt from "../policies/jwt.ts";
@@ -44,6 +48,10 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   oidc: registered("oidc.ts", oidc),
   introspection: registered("introspection.ts", introspection),
   apiKey: registered("api-key.ts", apiKey),
+  basic: registered("basic.ts", basic),
+  clientCertificate: registered("client-certificate.ts", clientCertificate),
+  hmac: registered("hmac.ts", hmac),
+  forwardAuth: registered("forward-auth.ts", forwardAuth),
   anyOf: registered("any-of.ts", anyOf),
   allOf: registered("all-of.ts", allOf),
   anonymous: registered("anonymous.ts", anonymous),

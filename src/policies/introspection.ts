@@ -3,9 +3,9 @@ import type { Duration } from "../config/api.ts";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
 import type { EnvReference, SecretReference } from "../config/values.ts";
 import type { Reference } from "../table/table.ts";
+import { type Answer, Answers } from "./answers.ts";
 import { sha256 } from "./api-key-format.ts";
 import { authenticating } from "./authentication.ts";
-import { BoundedMemory } from "./bounded-memory.ts";
 import { admissionByClaims, type ClaimConfig, type ClaimOptions, claimShape, compileClaims } from "./claims.ts";
 import {
   type Admission,
@@ -20,7 +20,6 @@ import {
 } from "./contract.ts";
 import { type CredentialPlace, placeOf, placeSchema, readCredential } from "./credential-place.ts";
 import { durationOption } from "./durations.ts";
-import { Flight } from "./flight.ts";
 import { Pause } from "./pause.ts";
 import { askProvider, providerUrl } from "./provider-request.ts";
 import { MAX_TIMEOUT, reference, text, value, valuesOf } from "./signed-token.ts";
@@ -129,12 +128,6 @@ export function compile(options: IntrospectionOptions, context: CompileContext):
   };
 }
 
-/** What the issuer said of a token; `until` in milliseconds since the epoch. */
-interface Answer {
-  readonly outcome: Admission | TokenReason;
-  readonly until: number;
-}
-
 const ANONYMOUS: Admission = Object.freeze({ headers: [], facts: Object.freeze({ anonymous: true }) });
 
 // As RFC 6749, 2.3.1 wants id and secret written before they go into HTTP Basic.
@@ -147,11 +140,9 @@ export const authenticator: MakeAuthenticator<IntrospectionConfig> = (config, ru
   const { now } = runtime;
   const places = config.tokenFrom.map(placeOf);
   // By the SHA-256 of tokens: they may be long, and are of no use to who gets to see this memory.
-  const answers = new BoundedMemory<Answer>(config.remember);
-  // One question at a time about one token, however many requests show it.
-  const flights = new Map<string, Flight>();
+  const answers = new Answers<Admission | TokenReason>(config.remember, now);
   const pause = new Pause(now);
-  let ask: ((token: string) => Promise<Answer>) | undefined;
+  let ask: ((token: string) => Promise<Answer<Admission | TokenReason>>) | undefined;
 
   const unavailable = (why: string): Refusal => ({
     refused: "credentials-unavailable",
@@ -160,48 +151,24 @@ export const authenticator: MakeAuthenticator<IntrospectionConfig> = (config, ru
 
   const judge = async (c: GatewayContext, token: string): Promise<Authentication> => {
     const exchange = c.get("exchange");
-    ask ??= questioner(config, c.env, runtime);
-    const hash = await sha256(token);
-    const known = () => {
-      const answer = answers.get(hash);
-      if (!answer || now() >= answer.until) return undefined;
-      return typeof answer.outcome === "string" ? tokenRefusal(exchange, answer.outcome) : answer.outcome;
-    };
-    const flight = flights.get(hash);
-    if (flight?.underway && !known()) {
-      await flight.over();
-      return known() ?? unavailable("failed");
+    const asking = (ask ??= questioner(config, c.env, runtime));
+    try {
+      const outcome = await answers.find(exchange, await sha256(token), config.timeout, async () => {
+        if (!pause.over) throw new Error("paused");
+        const started = now();
+        try {
+          const answer = await asking(token);
+          pause.succeeded();
+          return answer;
+        } catch (error) {
+          pause.failed(started);
+          throw error;
+        }
+      });
+      return typeof outcome === "string" ? tokenRefusal(exchange, outcome) : outcome;
+    } catch (error) {
+      return unavailable(whyFailed(error));
     }
-    return known() ?? (await question(exchange, token, hash, ask)) ?? known() ?? unavailable("failed");
-  };
-
-  /** Puts what the issuer says into memory; a refusal when it says nothing. */
-  const question = async (
-    exchange: Exchange,
-    token: string,
-    hash: string,
-    ask: (token: string) => Promise<Answer>,
-  ): Promise<Refusal | undefined> => {
-    if (!pause.over) return unavailable("paused");
-    const started = now();
-    const flight = new Flight(now);
-    flights.set(hash, flight);
-    let refusal: Refusal | undefined;
-    const work = flight.begin(config.timeout, async () => {
-      try {
-        answers.put(hash, await ask(token));
-        pause.succeeded();
-      } catch (error) {
-        pause.failed(started);
-        refusal = unavailable(whyFailed(error));
-      } finally {
-        if (flights.get(hash) === flight) flights.delete(hash);
-      }
-    });
-    // The outcome is for all requests, so it must not end with a client that goes away.
-    exchange.waitUntil(work);
-    await work;
-    return refusal;
   };
 
   return {
@@ -229,7 +196,7 @@ function questioner(
   config: IntrospectionConfig,
   env: unknown,
   runtime: Parameters<MakeAuthenticator<unknown>>[1],
-): (token: string) => Promise<Answer> {
+): (token: string) => Promise<Answer<Admission | TokenReason>> {
   const { now } = runtime;
   const textOf = (one: string | Reference) => (typeof one === "string" ? one : runtime.text(one, env));
   const endpoint = providerUrl(textOf(config.endpoint));
@@ -267,13 +234,13 @@ function questioner(
     const claims = JSON.parse(text) as { active?: unknown; exp?: number } | null;
     if (typeof claims?.active !== "boolean") throw new Error("no answer");
     const refused = { until: asked + config.inactiveFor };
-    if (!claims.active) return { outcome: "inactive", ...refused };
+    if (!claims.active) return { value: "inactive", ...refused };
     try {
-      const outcome = admit(claims as Readonly<Record<string, unknown>>);
-      return { outcome, until: Math.min(asked + config.maxAge, (claims.exp ?? Number.POSITIVE_INFINITY) * 1_000) };
+      const value = admit(claims as Readonly<Record<string, unknown>>);
+      return { value, until: Math.min(asked + config.maxAge, (claims.exp ?? Number.POSITIVE_INFINITY) * 1_000) };
     } catch (error) {
       if (!(error instanceof TokenRefused)) throw error;
-      return { outcome: error.reason, ...refused };
+      return { value: error.reason, ...refused };
     }
   };
 }

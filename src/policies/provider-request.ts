@@ -1,4 +1,4 @@
-/** Requests to an issuer, by the addresses that the operator or the issuer's metadata name. */
+/** Requests to an issuer or another service that knows callers, by the addresses that the operator or its metadata name. */
 
 /** `text` as an address of an issuer's: https, or http on a loopback address; undefined when it is neither. */
 export function providerUrl(text: unknown): string | undefined {
@@ -13,6 +13,7 @@ const MAX_BYTES = 256 * 1024;
 
 export interface ProviderAnswer {
   readonly status: number;
+  readonly headers: Headers;
   readonly text: string;
 }
 
@@ -35,7 +36,7 @@ export async function askProvider(url: string, timeout: number, init: RequestIni
     if (size > MAX_BYTES) throw new Error("too large");
     text += decoder.decode(chunk, { stream: true });
   }
-  return { status: response.status, text: text + decoder.decode() };
+  return { status: response.status, headers: response.headers, text: text + decoder.decode() };
 }
 
 /** The JSON document at `url`. Throws when there is none. */

@@ -16,6 +16,7 @@ export const problems = {
   "credentials-missing": [401, "Credentials are needed"],
   "credentials-invalid": [401, "The credentials are not valid"],
   "scope-missing": [403, "The token lacks a scope"],
+  "access-denied": [403, "The caller may not do this"],
   "address-denied": [403, "The client's address is not allowed"],
   "request-filtered": [403, "The request looks like an attack"],
   "not-found": [404, "No route matches"],

@@ -21,7 +21,7 @@ describe("usage", () => {
   it.each([[["--help"]], [["help"]]])("%j tells the commands", async (args) => {
     const { code, out, err } = await gateway(args);
     expect([code, err]).toEqual([0, ""]);
-    for (const command of ["dev", "check", "build", "token", "keys", "consumers", "deploy"])
+    for (const command of ["dev", "check", "build", "token", "keys", "users", "consumers", "deploy"])
       expect(out).toMatch(new RegExp(`^  ${command} `, "m"));
   });
 

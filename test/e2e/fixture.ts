@@ -59,6 +59,7 @@ export interface FixtureParts {
   /** What stands below PREAMBLE; must export the gateway. */
   readonly routes: string;
   readonly texts?: Readonly<Record<string, string>>;
+  readonly cfBlobHeader?: string;
 }
 
 /** What the tests of one file stand on. */
@@ -88,8 +89,8 @@ export class Fixture {
     this.#parts = parts;
   }
 
-  static async start({ routes, texts = {} }: FixtureParts): Promise<Fixture> {
-    const parts = await startParts(texts);
+  static async start({ routes, texts = {}, cfBlobHeader }: FixtureParts): Promise<Fixture> {
+    const parts = await startParts(texts, cfBlobHeader);
     return new Fixture(await parts.gateway(routes), parts);
   }
 
@@ -154,7 +155,7 @@ export class Fixture {
 
 type Parts = Awaited<ReturnType<typeof startParts>>;
 
-async function startParts(texts: Readonly<Record<string, string>>) {
+async function startParts(texts: Readonly<Record<string, string>>, cfBlobHeader?: string) {
   const names = ["origin", "eu/orders", "eu/orders-next", "us/orders", "us/orders-next"] as const;
   const services = await Promise.all(names.map((name) => Origin.start(name)));
   const [origin, euOrders, euNext, usOrders, usNext] = services as [Origin, Origin, Origin, Origin, Origin];
@@ -193,7 +194,12 @@ async function startParts(texts: Readonly<Record<string, string>>) {
     bridge,
     assertionKey: assertionKey.d as string,
     gateway: (routes: string) =>
-      Gateway.start({ routes: PREAMBLE + routes, texts: environment, services: { US_CLUSTER: us.port } }),
+      Gateway.start({
+        routes: PREAMBLE + routes,
+        texts: environment,
+        services: { US_CLUSTER: us.port },
+        ...(cfBlobHeader && { cfBlobHeader }),
+      }),
     async close() {
       await bridge.close();
       await Promise.all([eu, us, issuer, ...services].map((part) => part.close()));

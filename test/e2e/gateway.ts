@@ -19,6 +19,8 @@ export interface GatewayParts {
   readonly texts: Readonly<Record<string, string>>;
   /** Bindings with a `fetch` of their own, each to the server on that port. The Host header stays the client's. */
   readonly services?: Readonly<Record<string, number>>;
+  /** The request header from whose JSON workerd takes `request.cf`, as it takes it from Cloudflare's own proxy. */
+  readonly cfBlobHeader?: string;
 }
 
 export class Gateway {
@@ -35,12 +37,12 @@ export class Gateway {
   }
 
   /** Throws ConfigurationRefused when the build refuses the routes. */
-  static async start({ routes, texts, services = {} }: GatewayParts): Promise<Gateway> {
+  static async start({ routes, texts, services = {}, cfBlobHeader }: GatewayParts): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "portcullis-gateway-"));
     mkdirSync(join(folder, "routes"));
     writeFileSync(join(folder, "routes", "index.ts"), routes);
     await emit(await compileRoutes({ routes: join(folder, "routes") }), join(folder, "out"));
-    writeFileSync(join(folder, "out", "gateway.capnp"), configuration(texts, services));
+    writeFileSync(join(folder, "out", "gateway.capnp"), configuration(texts, services, cfBlobHeader));
 
     const records: DecisionRecord[] = [];
     let port: number | undefined;
@@ -90,7 +92,11 @@ export class Gateway {
   }
 }
 
-function configuration(texts: GatewayParts["texts"], services: Readonly<Record<string, number>>): string {
+function configuration(
+  texts: GatewayParts["texts"],
+  services: Readonly<Record<string, number>>,
+  cfBlobHeader: string | undefined,
+): string {
   const bindings = [
     ...Object.entries(texts).map(([name, text]) => `(name = ${quoted(name)}, text = ${quoted(text)})`),
     ...Object.keys(services).map((name) => `(name = ${quoted(name)}, service = ${quoted(name)})`),
@@ -105,7 +111,7 @@ const config :Workerd.Config = (
     (name = "network", network = (allow = ["private", "public"])),
     ${externals.join(",\n    ")}
   ],
-  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "gateway")],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (${cfBlobHeader ? `cfBlobHeader = ${quoted(cfBlobHeader)}` : ""}), service = "gateway")],
 );
 const gateway :Workerd.Worker = (
   modules = [(name = "worker.js", esModule = embed "worker.js")],
