@@ -1,6 +1,7 @@
 /** What `routes/` imports from "portcullis". */
 export * from "./config/api.ts";
 export * from "./config/cluster.ts";
+export * from "./config/condition.ts";
 export * from "./config/consumer.ts";
 export * from "./config/listener.ts";
 export { without } from "./config/policy.ts";
@@ -9,6 +10,7 @@ export { allOf } from "./policies/all-of.ts";
 export { anonymous } from "./policies/anonymous.ts";
 export { anyOf } from "./policies/any-of.ts";
 export { apiKey } from "./policies/api-key.ts";
+export { authorize } from "./policies/authorize.ts";
 export { basic } from "./policies/basic.ts";
 export { clientCertificate } from "./policies/client-certificate.ts";
 export { cors } from "./policies/cors.ts";

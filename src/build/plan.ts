@@ -18,6 +18,7 @@ import { EVERYWHERE, functionOf, type PolicyList, placedEntries } from "../confi
 import type { ListenerDeclaration } from "../config/listener.ts";
 import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference as Declared } from "../config/values.ts";
+import { type AuthorizeConfig, operandsOf } from "../policies/authorize.ts";
 import type { CompileContext, MemberPolicy } from "../policies/contract.ts";
 import { middleware } from "../policies/middleware.ts";
 import { authenticates, policyOrder } from "../policies/order.ts";
@@ -299,9 +300,6 @@ class Plan {
   #compile(declared: PolicyDeclaration, place: string): TablePolicy | undefined {
     const { schema, compile } = registry[declared.policy];
     const subject = `policy ${declared.policy}`;
-    if (!shape(this.#problems, declared, subject, schema(), declared.options)) return undefined;
-    const { mode = "enforce" } = declared.options as { mode?: "enforce" | "report" | "off" };
-    if (mode === "off") return undefined;
     const context: CompileContext = {
       place,
       problem: (message, fix) => this.#problems.add(declared, subject, message, fix),
@@ -312,6 +310,9 @@ class Plan {
       member: (within) => this.#compileMember(within, place),
     };
     try {
+      if (!shape(this.#problems, declared, subject, schema(), declared.options)) return undefined;
+      const { mode = "enforce" } = declared.options as { mode?: "enforce" | "report" | "off" };
+      if (mode === "off") return undefined;
       const consumers = declaredIn<ConsumerDeclaration>(declared.options, "consumer").map((one) => this.#consumer(one));
       const plans = declaredIn<PlanDeclaration>(declared.options, "plan").map((one) => this.#plan(one));
       if ([...consumers, ...plans].includes(false)) return undefined;
@@ -398,6 +399,18 @@ class Plan {
         "add jwt({ ... }) to the route, its API or the gateway",
       );
     }
+    const asking = positions.some((position) => {
+      const { policy, config } = this.#policies.values[position] as TablePolicy;
+      return policy === "authorize" && (config as AuthorizeConfig).asksCaller;
+    });
+    if (asking && !known) {
+      this.#problems.add(
+        route,
+        subject,
+        "has rules about who is calling, but nothing says who that is",
+        "add jwt({ ... }) or another such policy to the route, its API or the gateway",
+      );
+    }
     const { to } = route.options;
     if (to?.kind === "split" && to.options?.sticky === "subject" && !known) {
       this.#problems.add(
@@ -424,6 +437,7 @@ class Plan {
         ...keys.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
         action.kind === "split" && action.sticky.by === "header" ? action.sticky.name : "",
         ...hashes.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
+        ...policies.flatMap(headersInRules),
       ];
       for (const name of new Set(named)) {
         if (!isGateways(name.toLowerCase())) continue;
@@ -496,6 +510,13 @@ class Plan {
       }
     }
   }
+}
+
+function headersInRules({ policy, config }: TablePolicy): string[] {
+  if (policy !== "authorize") return [];
+  const { allow, deny } = config as AuthorizeConfig;
+  const operands = [...allow, ...deny].flatMap(({ condition }) => operandsOf(condition));
+  return operands.flatMap((operand) => (operand.of === "header" ? [operand.name] : []));
 }
 
 const wrapped = new WeakMap<object, PolicyDeclaration>();

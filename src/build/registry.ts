@@ -4,6 +4,7 @@ import * as allOf from "../policies/all-of.ts";
 import * as anonymous from "../policies/anonymous.ts";
 import * as anyOf from "../policies/any-of.ts";
 import * as apiKey from "../policies/api-key.ts";
+import * as authorize from "../policies/authorize.ts";
 import * as basic from "../policies/basic.ts";
 import * as clientCertificate from "../policies/client-certificate.ts";
 import type { CompileContext } from "../policies/contract.ts";
@@ -56,6 +57,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   allOf: registered("all-of.ts", allOf),
   anonymous: registered("anonymous.ts", anonymous),
   scopes: registered("scopes.ts", scopes),
+  authorize: registered("authorize.ts", authorize),
   rateLimit: registered("rate-limit.ts", rateLimit),
   filter: registered("filter.ts", filter),
   headers: registered("headers.ts", headers),

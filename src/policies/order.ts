@@ -50,6 +50,11 @@ export const policyOrder: readonly OrderedPolicy[] = [
   ),
   { policy: "scopes", repeat: "add", reason: "needs the caller; refuses before anything is counted or read" },
   {
+    policy: "authorize",
+    repeat: "add",
+    reason: "the same, by rules: after scopes, whose refusal says what is missing",
+  },
+  {
     policy: "rateLimit",
     repeat: "add",
     reason:

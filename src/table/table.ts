@@ -251,6 +251,7 @@ export type PolicyName =
   | "allOf"
   | "anonymous"
   | "scopes"
+  | "authorize"
   | "rateLimit"
   | "filter"
   | "headers"

@@ -851,6 +851,30 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       "combine them: anyOf(jwt(...), apiKey(...)) for either, allOf(...) for both",
     ],
     [
+      "with rules about nobody",
+      inRoute("{}", '{ to: eu, policies: [authorize(allow("staff", caller.groups.has("staff")))] }'),
+      ROUTE,
+      "has rules about who is calling, but nothing says who that is",
+      "add jwt({ ... }) or another such policy to the route, its API or the gateway",
+    ],
+    [
+      "with rules about a header that only the gateway may say",
+      inRoute(
+        "{}",
+        '{ to: eu, policies: [authorize(allow("a", request.method.is("GET")), allow("b", request.header("X-Consumer-Name").is("partner")))] }',
+      ),
+      ROUTE,
+      'goes by the header "x-consumer-name", which only the gateway may say: here it is whatever the client sent',
+      'go by "consumer", { claim: ... } or a header of the client\'s own',
+    ],
+    [
+      "with rules that are none",
+      inList("const rules = authorize(request.method); //!", "[rules]"),
+      "policy authorize",
+      '`rules.0`: must be allow("name", ...) or deny("name", ...)',
+      "correct the value",
+    ],
+    [
       "within anyOf that do not say who is calling",
       inList("const ids = requestId({}); //!\nconst both = anyOf(token, apiKey({}), ids);", "[both]"),
       'policy "requestId"',

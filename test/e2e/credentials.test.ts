@@ -13,7 +13,7 @@ const ed = generateKeyPairSync("ed25519");
 const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
 
 const ROUTES = (serial: string) => `
-import { anyOf, anonymous, basic, clientCertificate, forwardAuth, hmac } from "portcullis";
+import { allow, anyOf, anonymous, authorize, basic, caller, client, deny, request, when, clientCertificate, forwardAuth, hmac } from "portcullis";
 const partner = consumer("partner", { groups: ["partners"] });
 const to = origin;
 const certificate = clientCertificate({ certificates: [
@@ -26,6 +26,11 @@ export default gateway(settings, [
       users: [{ name: "reports", password: secret("REPORTS_HASH"), consumer: partner }], store: true, maxAge: "1s", timeout: "5s" })], to }),
     route("certificate", { path: "/certificate" }, { policies: [certificate], to }),
     route("either", { path: "/either" }, { policies: [anyOf(certificate, token, anonymous())], to }),
+    route("rules", { path: "/rules/{owner}" }, { policies: [token, authorize(
+      allow("owner", when(request.method.is("GET", "PUT"), caller.claim("sub").is(request.param("owner")))),
+      allow("storefront", caller.consumer.is(storefront)),
+      deny("abroad", client.country.is("XX")),
+    )], to }),
     route("signed", { path: "/signed" }, { policies: [hmac({ timeout: "5s", keys: [
       { id: "shared", key: secret("SHARED"), consumer: partner },
       { id: "ed", algorithm: "ed25519", key: secret("ED"), consumer: partner },
@@ -198,6 +203,22 @@ export default gateway({ store: { url: env("STORE_URL"), token: secret("STORE_TO
       expect([changed.status, changed.json().detail]).toEqual([401, "the digest is not that of the body"]);
       const old = await post(signed("ed", "body", { created: Math.floor(Date.now() / 1_000) - 600 }), "body");
       expect([old.status, old.json().detail]).toEqual([401, "the signature is too old"]);
+    });
+  });
+
+  describe("and what they allow", () => {
+    const ask = async (path: string, claims: Record<string, unknown> = {}, cf: object = {}) => {
+      const headers = { ...(await on.issuer.bearer(claims)), [CF_HEADER]: JSON.stringify(cf) };
+      const answer = await on.ask(path, { headers });
+      return [answer.status, (await on.gateway.recordOf(answer)).policies.at(-1)?.facts?.rule];
+    };
+
+    it("is told by rules over request, caller and country", async () => {
+      expect(await ask("/rules/user-1")).toEqual([200, "owner"]);
+      expect(await ask("/rules/user-2")).toEqual([403, "none"]);
+      expect(await ask("/rules/user-2", { client_id: "storefront" })).toEqual([200, "storefront"]);
+      expect(await ask("/rules/user-1", {}, { country: "XX" })).toEqual([403, "abroad"]);
+      expect(await ask("/rules/user-1", {}, { country: "DE" })).toEqual([200, "owner"]);
     });
   });
 
