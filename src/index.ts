@@ -27,3 +27,4 @@ export { rateLimit } from "./policies/rate-limit.ts";
 export { requestId } from "./policies/request-id.ts";
 export { scopes } from "./policies/scopes.ts";
 export { securityHeaders } from "./policies/security-headers.ts";
+export { upstreamToken } from "./policies/upstream-token.ts";

@@ -22,6 +22,7 @@ import * as rateLimit from "../policies/rate-limit.ts";
 import * as requestId from "../policies/request-id.ts";
 import * as scopes from "../policies/scopes.ts";
 import * as securityHeaders from "../policies/security-headers.ts";
+import * as upstreamToken from "../policies/upstream-token.ts";
 import type { PolicyName } from "../table/table.ts";
 
 export interface RegisteredPolicy {
@@ -60,6 +61,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   authorize: registered("authorize.ts", authorize),
   rateLimit: registered("rate-limit.ts", rateLimit),
   filter: registered("filter.ts", filter),
+  upstreamToken: registered("upstream-token.ts", upstreamToken),
   headers: registered("headers.ts", headers),
   middleware: registered("middleware.ts", middleware),
 };

@@ -21,7 +21,7 @@ import {
 import { type CredentialPlace, placeOf, placeSchema, readCredential } from "./credential-place.ts";
 import { durationOption } from "./durations.ts";
 import { Pause } from "./pause.ts";
-import { askProvider, providerUrl } from "./provider-request.ts";
+import { askProvider, formEncoded, providerUrl } from "./provider-request.ts";
 import { MAX_TIMEOUT, reference, text, value, valuesOf } from "./signed-token.ts";
 import { check, type TokenReason, TokenRefused, tokenMissing, tokenRefusal } from "./token-refusal.ts";
 import { subjectOf } from "./token-verifier.ts";
@@ -129,9 +129,6 @@ export function compile(options: IntrospectionOptions, context: CompileContext):
 }
 
 const ANONYMOUS: Admission = Object.freeze({ headers: [], facts: Object.freeze({ anonymous: true }) });
-
-// As RFC 6749, 2.3.1 wants id and secret written before they go into HTTP Basic.
-const formEncoded = (text: string): string => new URLSearchParams([["", text]]).toString().slice(1);
 
 // A bearer token (RFC 6750, 2.1). Nothing else is worth a question.
 const BEARER_TOKEN = /^[\w.~+/-]+=*$/;

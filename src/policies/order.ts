@@ -66,6 +66,12 @@ export const policyOrder: readonly OrderedPolicy[] = [
     reason: "may hold a part of the body: the dearest look, for those who passed all others",
   },
   {
+    policy: "upstreamToken",
+    repeat: "replace",
+    reason:
+      "after all refusals, so that a token is fetched only for requests that will be sent; replaces what the client sent",
+  },
+  {
     policy: "headers",
     repeat: "add",
     reason: "after all that set headers for the origin, so that the operator has the last word",

@@ -45,3 +45,6 @@ export async function downloadJson(url: string, timeout: number, accept: string)
   if (status !== 200) throw new Error(`status ${status}`);
   return JSON.parse(text);
 }
+
+/** As RFC 6749, 2.3.1 wants a client's id and secret written before they go into HTTP Basic. */
+export const formEncoded = (text: string): string => new URLSearchParams([["", text]]).toString().slice(1);

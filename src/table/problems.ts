@@ -37,6 +37,7 @@ export const problems = {
   "limiter-unavailable": [503, "The rate limiter's store is not available"],
   "credentials-unavailable": [503, "The credentials cannot be checked now"],
   "keys-unavailable": [503, "The issuer's keys are not available"],
+  "upstream-token-unavailable": [503, "The gateway has no token for the cluster"],
   "not-configured": [503, "The gateway's environment is incomplete"],
   "upstream-connect-timeout": [504, "The cluster did not accept the connection in time"],
   "upstream-timeout": [504, "The cluster did not answer in time"],

@@ -254,6 +254,7 @@ export type PolicyName =
   | "authorize"
   | "rateLimit"
   | "filter"
+  | "upstreamToken"
   | "headers"
   | "middleware";
 

@@ -1,11 +1,12 @@
 /** A real provider: its keys found by discovery, its opaque tokens by introspection. */
+import { createRemoteJWKSet, jwtVerify } from "jose";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { describeWithRealParts, Fixture } from "./fixture.ts";
 import { until } from "./process.ts";
 import { CLIENT, type RunningProvider, startProvider } from "./provider.ts";
 
 const ROUTES = `
-import { anyOf, introspection, oidc } from "portcullis";
+import { anyOf, introspection, oidc, upstreamToken } from "portcullis";
 const found = oidc({ issuer: env("PROVIDER"), audience: "https://api.example.com", typ: "at+jwt" });
 const warehouse = consumer("warehouse", { claims: { client_id: "warehouse" } });
 const asked = introspection({ endpoint: env("INTROSPECTION"), clientId: "${CLIENT.id}", clientSecret: secret("CLIENT_SECRET"),
@@ -14,6 +15,8 @@ export default gateway(settings, [
   api("provider", {}, [
     route("found", { path: "/found" }, { policies: [found, scopes("orders:read")], to: origin }),
     route("asked", { path: "/asked" }, { policies: [asked, scopes("orders:read")], to: origin }),
+    route("own", { path: "/own" }, { policies: [token, upstreamToken({ endpoint: env("TOKEN"), clientId: "${CLIENT.id}",
+      clientSecret: secret("CLIENT_SECRET"), resource: "https://api.example.com", scope: "orders:read", timeout: "1s" })], to: origin }),
     route("either", { path: "/either" }, { policies: [anyOf(found, asked)], to: origin }),
   ]),
 ]);`;
@@ -28,6 +31,7 @@ describeWithRealParts("a provider", () => {
       texts: {
         PROVIDER: provider.issuer,
         INTROSPECTION: provider.introspectionUrl,
+        TOKEN: `${provider.issuer}/token`,
         CLIENT_SECRET: CLIENT.secret,
       },
     });
@@ -79,6 +83,19 @@ describeWithRealParts("a provider", () => {
       expect((await ask("/either", token)).status).toBe(200);
     }
     expect((await ask("/either", "made-up")).status).toBe(401);
+  });
+
+  it("gives the gateway a token of its own for the cluster, once for many requests", async () => {
+    const headers = await on.issuer.bearer();
+    const answers = await Promise.all(Array.from({ length: 20 }, () => on.ask("/own", { headers })));
+    const tokens = new Set(answers.map((answer) => answer.echo().headers.authorization));
+    expect([new Set(answers.map(({ status }) => status)), tokens.size]).toEqual([new Set([200]), 1]);
+    const [own = ""] = [...tokens].map((text) => text?.replace("Bearer ", ""));
+    const { payload } = await jwtVerify(own, createRemoteJWKSet(new URL(provider.jwksUrl)), {
+      issuer: provider.issuer,
+      audience: "https://api.example.com",
+    });
+    expect(payload).toMatchObject({ client_id: CLIENT.id, scope: "orders:read" });
   });
 
   it("that is away means 503 for opaque tokens, none for signed ones, and is back by itself", async () => {
