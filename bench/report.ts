@@ -5,7 +5,7 @@ export interface Figure extends Partial<Pick<Summary, "quartiles">> {
   readonly name: string;
   readonly label: string;
   /** `×`: times what is named in the label, or else the bare Worker. */
-  readonly unit: "×" | "ms" | "s" | "kB";
+  readonly unit: "×" | "µs" | "ms" | "s" | "kB";
   readonly value: number;
   /** CPU per request, where the value is a ratio to the bare Worker. */
   readonly microseconds?: number;

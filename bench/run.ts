@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
 import { redisServerAvailable } from "../src/dev/redis.ts";
+import { measureKeyCheck } from "./key-check.ts";
 import { measureLatency, p99, RATE } from "./latency.ts";
 import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
@@ -32,6 +33,7 @@ const PARTS = {
   compile: "compiling 10,000 routes",
   bundle: "the bundle of routes/",
   startup: "global scope of routes/ and of 10,000 routes",
+  key: "the check of an API key that the isolate knows",
 } as const;
 type Part = keyof typeof PARTS;
 
@@ -85,6 +87,7 @@ const workers = workersWanted();
 const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
 const latencyRows: RowName[] = wanted("mirror") ? ["far", "mirrored"] : [];
 const latencyRounds = wanted("mirror") ? Math.min(rounds, LATENCY_ROUNDS) : 0;
+const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
 const progress = new Progress(
   workers.length + rowNames.length * (rounds + 1) + latencyRows.length + latencyRounds + 2 * startRounds,
 );
@@ -101,6 +104,10 @@ if (wanted("bundle")) {
   figures.push({ name: "bundle", label: "bundle of routes/, gzip", unit: "kB", value, target: 100 });
 }
 if (startRounds > 0) figures.push(...(await startFigures()));
+if (keyRounds > 0) {
+  const { median: value, quartiles } = await measureKeyCheck(keyRounds);
+  figures.push({ name: "key", label: "check of a known API key", unit: "µs", value, quartiles, target: 5 });
+}
 progress.end();
 
 const report: Report = {
@@ -118,7 +125,7 @@ const text = options.json
     ? markdownReport(report)
     : plainReport(report);
 // Servers and threads would keep this process; what it has started ends with it.
-const unmeasured = !measuresCpu && wanted("gateway", "limiter", "leased", "resilience", "routes", "startup");
+const unmeasured = !measuresCpu && wanted("gateway", "limiter", "leased", "resilience", "routes", "startup", "key");
 process.stdout.write(`${text}\n`, () => process.exit(options.strict && (unmeasured || figures.some(missed)) ? 1 : 0));
 
 /** Which rows the parts need; the bare Worker always, to compare with. */
@@ -151,7 +158,9 @@ function workersWanted(): string[] {
 /** Puts `<name>.js` of all Workers into the folder. */
 async function buildWorkers(): Promise<{ name: string; ms: number; gzipBytes: number }[]> {
   await build({
-    entryPoints: ["bare", "hono-proxy", "empty"].map((name) => join(import.meta.dirname, "workers", `${name}.ts`)),
+    entryPoints: ["bare", "hono-proxy", "empty", "key-check"].map((name) =>
+      join(import.meta.dirname, "workers", `${name}.ts`),
+    ),
     outdir: folder,
     bundle: true,
     minify: true,

@@ -5,6 +5,7 @@ import { assertionKey, debugKey, redisToken, redisUrl } from "./environment.ts";
 import feed from "./feed.ts";
 import legacy from "./legacy.ts";
 import orders from "./orders.ts";
+import partners from "./partners.ts";
 
 export default gateway(
   {
@@ -13,5 +14,5 @@ export default gateway(
     debug: debugKey,
     assertion: { key: assertionKey, issuer: "https://api.example.com" },
   },
-  [catalog, orders, admin, feed, legacy],
+  [catalog, orders, partners, admin, feed, legacy],
 );

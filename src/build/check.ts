@@ -15,9 +15,11 @@ import type { ClusterDeclaration } from "../config/cluster.ts";
 import type { Declaration } from "../config/declaration.ts";
 import { policyLists } from "../config/entries.ts";
 import type { ListenerDeclaration } from "../config/listener.ts";
+import type { PolicyDeclaration } from "../config/policy.ts";
 import { commonHost } from "../table/listener.ts";
 import { segmentsOf } from "../table/match.ts";
 import { normalisePath } from "../table/path.ts";
+import type { PolicyName } from "../table/table.ts";
 import { checkMirror, checkRewrite, checkTarget, type Surroundings, type Tell } from "./check-target.ts";
 import { type Problems, quoted } from "./problem.ts";
 import { backtracking } from "./regex.ts";
@@ -51,7 +53,7 @@ export function checkConfiguration(gateway: GatewayDeclaration, problems: Proble
   };
   const checked = { ...gateway, options, apis: apis.map((api) => checkApi(problems, api, around)) };
   if (gateway.options?.store === undefined) {
-    refuseLimits(checked, problems);
+    refuseStored(checked, problems);
     refuseHealth(around.targets, problems);
   }
   return checked;
@@ -78,18 +80,36 @@ function checkListeners(
   return [...places.values()];
 }
 
-/** Policies that need the store. */
-const COUNTING: ReadonlySet<string> = new Set(["rateLimit", "concurrency"]);
+/** Policies that cannot be without a store, and what for. */
+const STORED: Partial<Record<PolicyName, (options: Readonly<Record<string, unknown>>) => string | undefined>> = {
+  rateLimit: () => "count in",
+  concurrency: () => "count in",
+  apiKey: () => "look keys up in",
+  basic: ({ store }) => (store === true ? "look users up in" : undefined),
+  hmac: ({ nonce }) => (nonce === false ? undefined : "remember nonces in"),
+};
 
 /** Of a gateway that has no store. */
-function refuseLimits(gateway: GatewayDeclaration, problems: Problems): void {
-  for (const entry of new Set(policyLists(gateway).flatMap(({ entries }) => entries))) {
-    if (typeof entry === "function" || entry.kind !== "policy" || !COUNTING.has(entry.policy)) continue;
-    if (entry.options?.mode === "off") continue;
+function refuseStored(gateway: GatewayDeclaration, problems: Problems): void {
+  const entries = policyLists(gateway).flatMap(({ entries }) => entries);
+  for (const entry of new Set(entries.flatMap(withMembers))) {
+    const purpose = Object.hasOwn(STORED, entry.policy) && STORED[entry.policy]?.(entry.options ?? {});
+    if (!purpose || entry.options?.mode === "off") continue;
     const fix = "give gateway({ store: { url: env(...), token: secret(...) } })";
-    problems.add(entry, `policy ${entry.policy}`, "has no store to count in", fix);
+    problems.add(entry, `policy ${entry.policy}`, `has no store to ${purpose}`, fix);
   }
 }
+
+/** The policy, and those that stand within it. */
+function withMembers(entry: unknown, depth = 0): PolicyDeclaration[] {
+  if (!ofKind(entry, "policy") || depth > MAX_DEPTH) return [];
+  const members = (entry as PolicyDeclaration).options?.members;
+  const within = Array.isArray(members) ? members.flatMap((member) => withMembers(member, depth + 1)) : [];
+  return [entry as PolicyDeclaration, ...within];
+}
+
+// A policy that holds itself goes on for ever; nobody means more than this.
+const MAX_DEPTH = 8;
 
 /** Of a gateway that has no store. */
 function refuseHealth(targets: Surroundings["targets"], problems: Problems): void {

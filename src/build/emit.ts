@@ -6,6 +6,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { type BuildFailure, build, type Metafile } from "esbuild";
+import type { MemberPolicy } from "../policies/contract.ts";
 import { indexMatches } from "../table/match.ts";
 import { routesText } from "../table/routes.ts";
 import type { PolicyName, RouteTable } from "../table/table.ts";
@@ -100,13 +101,15 @@ async function bundleWorker({ table, module }: Compiled): Promise<{ text: string
 /** The generated module. Functions are no data, so a table that names middleware brings the routes module along for them. */
 export function entryOf(table: RouteTable, routes: string): string {
   const used = [...new Set(table.policies.map(({ policy }) => policy))].sort();
+  const members = [...new Set(table.policies.flatMap(membersOf))].sort();
+  const file = (policy: PolicyName) => source(`policies/${registry[policy].file}`);
   const lines = [
     `import { createGateway } from ${source("edge/gateway.ts")};`,
     `import { LazyRoutes } from ${source("table/routes.ts")};`,
-    ...used.map(
-      (policy) => `import { run as ${policy} } from ${source(`policies/${registry[policy as PolicyName].file}`)};`,
-    ),
+    ...used.map((policy) => `import { run as ${policy} } from ${file(policy)};`),
+    ...members.map((policy) => `import { authenticator as ${policy}Authenticator } from ${file(policy)};`),
   ];
+  const authenticators = members.map((policy) => `${policy}: ${policy}Authenticator`).join(", ");
   const functions = used.includes("middleware");
   const health = Object.values(table.clusters).some((cluster) => cluster.health);
   if (health) lines.push(`import { checkHealth, readHealth } from ${source("edge/health.ts")};`);
@@ -120,12 +123,18 @@ export function entryOf(table: RouteTable, routes: string): string {
   lines.push(
     `const table = { ...JSON.parse(${JSON.stringify(JSON.stringify({ ...table, routes: undefined }))}), routes: new LazyRoutes(${JSON.stringify(routesText(table.routes))}) };`,
     `const index = JSON.parse(${JSON.stringify(JSON.stringify(indexMatches(table.routes, table.listeners)))});`,
-    `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${health ? ", readHealth" : ""} });`,
+    `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, ${members.length > 0 ? `authenticators: { ${authenticators} }, ` : ""}middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${health ? ", readHealth" : ""} });`,
     health
       ? "export default { fetch: app.fetch, scheduled: (event, env, context) => context.waitUntil(checkHealth(table, env)) };"
       : "export default app;",
   );
   return lines.join("\n");
+}
+
+/** The policies within a policy, at any depth. */
+function membersOf({ config }: MemberPolicy): PolicyName[] {
+  const { members = [] } = config as { members?: readonly MemberPolicy[] };
+  return Array.isArray(members) ? members.flatMap((member) => [member.policy, ...membersOf(member)]) : [];
 }
 
 const source = (path: string): string => JSON.stringify(join(SOURCES, path));

@@ -1,6 +1,7 @@
 /** plan: from checked declarations to the RouteTable. Whatever the order of the declarations, the table is the same. */
 import { createHash } from "node:crypto";
 import { types } from "node:util";
+import type { z } from "zod";
 import type {
   ApiDeclaration,
   GatewayDeclaration,
@@ -10,16 +11,17 @@ import type {
   RouteOptions,
   ValueCondition,
 } from "../config/api.ts";
-import type { ConsumerDeclaration } from "../config/consumer.ts";
+import type { ConsumerDeclaration, PlanDeclaration } from "../config/consumer.ts";
 import type { Declaration } from "../config/declaration.ts";
 import { parseDuration } from "../config/duration.ts";
 import { EVERYWHERE, functionOf, type PolicyList, placedEntries } from "../config/entries.ts";
 import type { ListenerDeclaration } from "../config/listener.ts";
 import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference as Declared } from "../config/values.ts";
-import type { CompileContext } from "../policies/contract.ts";
+import { type AuthorizeConfig, operandsOf } from "../policies/authorize.ts";
+import type { CompileContext, MemberPolicy } from "../policies/contract.ts";
 import { middleware } from "../policies/middleware.ts";
-import { policyOrder } from "../policies/order.ts";
+import { authenticates, policyOrder } from "../policies/order.ts";
 import type { RateLimitConfig } from "../policies/rate-limit.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
 import { commonHost } from "../table/listener.ts";
@@ -34,6 +36,7 @@ import {
   type TableHashKey,
   type TableListener,
   type TableMatch,
+  type TablePlan,
   type TablePolicy,
   type TablePool,
   type TableRoute,
@@ -87,6 +90,7 @@ class Plan {
   /** By `env NAME`, `secret NAME` and `binding NAME`. */
   readonly #references = new Map<string, Declared>();
   readonly #consumers = new Map<string, TableConsumer>();
+  readonly #plans = new Map<string, TablePlan>();
   readonly #identityHeaders = new Set<string>();
   readonly #overrideCookies = new Set<string>();
   readonly #declarations = new Map<string, Declaration>();
@@ -143,6 +147,7 @@ class Plan {
       environment,
       clusters: sorted(this.#targets.clusters),
       consumers: sorted(this.#consumers),
+      ...(this.#plans.size > 0 && { plans: sorted(this.#plans) }),
       policies: this.#policies.values,
       backends: this.#targets.backends.values,
       pools: this.#targets.pools.values,
@@ -249,14 +254,17 @@ class Plan {
       } else if (!Object.hasOwn(registry, entry.policy)) {
         tell.add(entry, `policy ${quoted(entry.policy)}`, "is unknown", `choose from ${names}`);
       } else {
+        const listOf = `the list of ${list.place === EVERYWHERE ? "the gateway" : list.place}`;
         const twice = own.some(({ declared }) => declared.policy === entry.policy) && !addsUp(entry.policy);
-        if (twice)
-          tell.add(
-            entry,
-            `policy ${entry.policy}`,
-            `stands twice in the list of ${list.place === EVERYWHERE ? "the gateway" : list.place}`,
-            "keep one",
-          );
+        const other = own.find(({ declared }) => authenticates(declared.policy))?.declared.policy;
+        if (other && other !== entry.policy && authenticates(entry.policy)) {
+          const message = `stands beside ${other} in ${listOf}, and both say who is calling`;
+          const fix = `combine them: anyOf(${other}(...), ${entry.policy}(...)) for either, allOf(...) for both`;
+          tell.add(entry, `policy ${entry.policy}`, message, fix);
+        } else if (twice) {
+          const fix = authenticates(entry.policy) ? "keep one, or combine them with anyOf(...)" : "keep one";
+          tell.add(entry, `policy ${entry.policy}`, `stands twice in ${listOf}`, fix);
+        }
         own.push({ declared: entry, list: list.place, place });
       }
     }
@@ -264,8 +272,10 @@ class Plan {
   }
 
   /** Positions of the policies in the order in which they run. */
-  #positions(held: readonly Held[]): number[] {
+  #positions(inherited: readonly Held[]): number[] {
     const positions = new Set<number>();
+    const nearest = inherited.findLast(({ declared }) => authenticates(declared.policy));
+    const held = inherited.filter((one) => one === nearest || !authenticates(one.declared.policy));
     for (const { policy, repeat } of policyOrder) {
       const all = held.filter(({ declared }) => declared.policy === policy);
       const lists = [...new Set(all.map(({ list }) => list))];
@@ -292,9 +302,6 @@ class Plan {
   #compile(declared: PolicyDeclaration, place: string): TablePolicy | undefined {
     const { schema, compile } = registry[declared.policy];
     const subject = `policy ${declared.policy}`;
-    if (!shape(this.#problems, declared, subject, schema(), declared.options)) return undefined;
-    const { mode = "enforce" } = declared.options as { mode?: "enforce" | "report" | "off" };
-    if (mode === "off") return undefined;
     const context: CompileContext = {
       place,
       ...(this.#gatewayApi && { semantics: "gateway-api" }),
@@ -303,10 +310,15 @@ class Plan {
       identityHeaders: (names) => {
         for (const name of names) this.#identityHeaders.add(name.toLowerCase());
       },
+      member: (within) => this.#compileMember(within, place),
     };
-    const consumers = consumersIn(declared.options).map((consumer) => this.#consumer(consumer));
-    if (consumers.includes(false)) return undefined;
     try {
+      if (!shape(this.#problems, declared, subject, schema(), declared.options)) return undefined;
+      const { mode = "enforce" } = declared.options as { mode?: "enforce" | "report" | "off" };
+      if (mode === "off") return undefined;
+      const consumers = declaredIn<ConsumerDeclaration>(declared.options, "consumer").map((one) => this.#consumer(one));
+      const plans = declaredIn<PlanDeclaration>(declared.options, "plan").map((one) => this.#plan(one));
+      if ([...consumers, ...plans].includes(false)) return undefined;
       return { policy: declared.policy, mode, config: compile(inKeyOrder(declared.options) as never, context) };
     } catch (error) {
       this.#problems.add(declared, subject, `cannot be compiled: ${(error as Error).message}`, "correct its options");
@@ -314,31 +326,75 @@ class Plan {
     }
   }
 
+  /** A policy within another one. It decides nothing by itself, so it has no mode of its own. */
+  #compileMember(declared: PolicyDeclaration, place: string): MemberPolicy | undefined {
+    const subject = `policy ${quoted(declared?.policy)}`;
+    if (!Object.hasOwn(registry, declared.policy) || !authenticates(declared.policy)) {
+      const names = policyOrder.filter((ordered) => ordered.authenticates).map(({ policy }) => policy);
+      this.#problems.add(declared, subject, "does not say who is calling", `choose from ${names.join(", ")}`);
+      return undefined;
+    }
+    if (declared.options?.mode === "report") {
+      const fix = "take `mode` out, or give it to the policy around it";
+      this.#problems.add(declared, subject, "cannot report by itself", fix);
+    }
+    const compiled = this.#compile(declared, place);
+    return compiled && { policy: compiled.policy, config: compiled.config };
+  }
+
   /** Whether the consumer is usable; what is wrong with it is told when it is met for the first time. */
   #consumer(declared: ConsumerDeclaration): boolean {
-    const { name, options } = declared;
-    const known = this.#declarations.get(`consumer ${name}`);
-    if (known === declared) return this.#consumers.has(name);
-    const subject = `consumer ${quoted(name)}`;
+    return this.#named(declared, shapes.consumer, this.#consumers, () => {
+      const { groups = [], metadata, plan } = declared.options;
+      return {
+        name: declared.name,
+        ...(groups.length > 0 && { groups: [...new Set(groups)].sort() }),
+        ...(metadata && { metadata: inKeyOrder(metadata) as Readonly<Record<string, unknown>> }),
+        ...(plan && this.#plan(plan) && { plan: plan.name }),
+      };
+    });
+  }
+
+  #plan(declared: PlanDeclaration): boolean {
+    return this.#named(declared, shapes.plan, this.#plans, () => ({
+      name: declared.name,
+      limits: (declared.options.limits ?? []).map(({ limit, window }) => ({
+        limit,
+        window: parseDuration(window) ?? 0,
+      })),
+    }));
+  }
+
+  #named<Value>(
+    declared: ConsumerDeclaration | PlanDeclaration,
+    form: z.ZodType,
+    table: Map<string, Value>,
+    plan: () => Value,
+  ): boolean {
+    const { kind, name, options } = declared;
+    const known = this.#declarations.get(`${kind} ${name}`);
+    if (known === declared) return table.has(name);
+    const subject = `${kind} ${quoted(name)}`;
     const before = this.#problems.count;
     if (known) {
       const fix = "name it differently: limits and records go by the name";
-      this.#problems.add(declared, subject, "has the name of another consumer", fix);
+      this.#problems.add(declared, subject, `has the name of another ${kind}`, fix);
     } else if (!isName(name)) this.#problems.add(declared, subject, "is no usable name", NAME_FIX);
-    else this.#declarations.set(`consumer ${name}`, declared);
-    shape(this.#problems, declared, subject, shapes.consumer, options);
+    else this.#declarations.set(`${kind} ${name}`, declared);
+    shape(this.#problems, declared, subject, form, options);
     if (this.#problems.count > before) return false;
-    this.#consumers.set(name, { name });
+    const planned = plan();
+    if (this.#problems.count > before) return false;
+    table.set(name, planned);
     return true;
   }
 
   /** Policies that need each other. */
   #checkTogether(route: RouteDeclaration, id: string, positions: readonly number[]): void {
     const subject = `route "${id}"`;
-    const names = new Map(
-      positions.map((position) => [this.#policies.values[position]?.policy, this.#policies.values[position]]),
-    );
-    if (names.has("scopes") && !names.has("jwt")) {
+    const names = positions.map((position) => (this.#policies.values[position] as TablePolicy).policy);
+    const known = names.some(authenticates);
+    if (names.includes("scopes") && !known) {
       this.#problems.add(
         route,
         subject,
@@ -346,8 +402,20 @@ class Plan {
         "add jwt({ ... }) to the route, its API or the gateway",
       );
     }
+    const asking = positions.some((position) => {
+      const { policy, config } = this.#policies.values[position] as TablePolicy;
+      return policy === "authorize" && (config as AuthorizeConfig).asksCaller;
+    });
+    if (asking && !known) {
+      this.#problems.add(
+        route,
+        subject,
+        "has rules about who is calling, but nothing says who that is",
+        "add jwt({ ... }) or another such policy to the route, its API or the gateway",
+      );
+    }
     const { to } = route.options;
-    if (to?.kind === "split" && to.options?.sticky === "subject" && !names.has("jwt")) {
+    if (to?.kind === "split" && to.options?.sticky === "subject" && !known) {
       this.#problems.add(
         route,
         subject,
@@ -372,6 +440,7 @@ class Plan {
         ...keys.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
         action.kind === "split" && action.sticky.by === "header" ? action.sticky.name : "",
         ...hashes.map((key) => (typeof key === "object" && "header" in key ? key.header : "")),
+        ...policies.flatMap(headersInRules),
       ];
       for (const name of new Set(named)) {
         if (!isGateways(name.toLowerCase())) continue;
@@ -379,7 +448,7 @@ class Plan {
         const fix = 'go by "consumer", { claim: ... } or a header of the client\'s own';
         this.#problems.add(this.#declarations.get(`route ${route.id}`), `route "${route.id}"`, message, fix);
       }
-      if (policies.some(({ policy }) => policy === "jwt")) continue;
+      if (policies.some(({ policy }) => authenticates(policy))) continue;
       const anonymous = (message: string, fix: string) =>
         this.#problems.add(this.#declarations.get(`route ${route.id}`), `route "${route.id}"`, message, fix);
       if (keys.some((key) => key === "consumer" || (typeof key === "object" && "claim" in key)))
@@ -457,6 +526,13 @@ class Plan {
   }
 }
 
+function headersInRules({ policy, config }: TablePolicy): string[] {
+  if (policy !== "authorize") return [];
+  const { allow, deny } = config as AuthorizeConfig;
+  const operands = [...allow, ...deny].flatMap(({ condition }) => operandsOf(condition));
+  return operands.flatMap((operand) => (operand.of === "header" ? [operand.name] : []));
+}
+
 const wrapped = new WeakMap<object, PolicyDeclaration>();
 function middlewareOf(entry: PolicyEntry): PolicyDeclaration {
   let declared = wrapped.get(entry);
@@ -481,18 +557,20 @@ function tableWebSocket(declared: RouteOptions["websocket"]): TableRoute["websoc
 const addsUp = (name: PolicyName): boolean =>
   policyOrder.some(({ policy, repeat }) => policy === name && repeat === "add");
 
-/** The consumers that a policy's options, of the right shape, refer to at any depth. */
-function consumersIn(value: unknown): ConsumerDeclaration[] {
+/** The consumers or plans that a policy's options, of the right shape, refer to at any depth, but not within other policies. */
+function declaredIn<D extends { readonly kind: string }>(value: unknown, wanted: D["kind"]): D[] {
   if (typeof value !== "object" || value === null) return [];
   const { kind } = value as { kind?: unknown };
-  if (kind === "consumer") return [value as ConsumerDeclaration];
-  return kind === undefined ? Object.values(value).flatMap(consumersIn) : [];
+  if (kind === wanted) return [value as D];
+  return kind === undefined ? Object.values(value).flatMap((member) => declaredIn<D>(member, wanted)) : [];
 }
 
 /** The same options with the names of all members in alphabetical order, whatever order they were written in. */
 function inKeyOrder(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(inKeyOrder);
   if (typeof value !== "object" || value === null || types.isRegExp(value)) return value;
+  // A policy within is itself when it is compiled by itself.
+  if ((value as { kind?: unknown }).kind === "policy") return value;
   // zod passes over this name, and nobody means it.
   if (Object.hasOwn(value, "__proto__")) throw new Error('"__proto__" is no name for anything');
   const members = Object.entries(value).sort(byKey);

@@ -1,5 +1,5 @@
 /** The shape of each declaration, as schemas: a routes module may be JavaScript, and hold anything anywhere. */
-import { types } from "node:util";
+import { isDeepStrictEqual, types } from "node:util";
 import { z } from "zod";
 import type { ClusterDeclaration } from "../config/cluster.ts";
 import type { Declaration } from "../config/declaration.ts";
@@ -17,6 +17,19 @@ export const HOST = /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-
 const METHOD = /^(?!(?:CONNECT|TRACE|TRACK)$)[A-Z]{2,20}$/;
 // The token of RFC 9110, 5.6.2: names of headers and cookies.
 export const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+// As it goes into a header, among others.
+const GROUP = /^[\x21-\x24\x26-\x2b\x2d-\x7e]{1,64}$/;
+// Every isolate holds the table, and so the metadata of all declared consumers.
+const MAX_METADATA = 4_096;
+const isJsonObject = (value: unknown): boolean => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  try {
+    return isDeepStrictEqual(JSON.parse(JSON.stringify(value)), value);
+  } catch {
+    return false;
+  }
+};
 
 export const ofKind = (value: unknown, ...kinds: string[]): boolean =>
   kinds.some((kind) => (value as { kind?: unknown } | null | undefined)?.kind === kind);
@@ -195,7 +208,19 @@ export const shapes = {
   }),
   /** What a policy's options may refer to; checked where they are planned. */
   consumer: z.strictObject({
-    claims: z.record(z.string(), z.string()),
+    claims: z.record(z.string(), z.string()).optional(),
+    groups: z.array(z.string().regex(GROUP, "is no group: 1 to 64 visible characters without commas and %")).optional(),
+    metadata: z
+      .custom<object>(isJsonObject, { message: "must be an object of what JSON can hold", abort: true })
+      .refine(
+        (value) => JSON.stringify(value).length <= MAX_METADATA,
+        `is longer than ${MAX_METADATA} characters of JSON`,
+      )
+      .optional(),
+    plan: declared<object>("plan", "must be a plan(...)").optional(),
+  }),
+  plan: z.strictObject({
+    limits: z.array(z.strictObject({ limit: z.int().min(1).max(1_000_000_000), window: period })).optional(),
   }),
   backend: z.looseObject({
     levels: z

@@ -82,6 +82,12 @@ export function demoRequests(
       expect: [/^HTTP\/1\.1 308 /, /^location: \S+\/v1\/products\?page=2\r?$/im],
     },
     {
+      route: "partners/products",
+      shows: "200 with an API key, of which the gateway keeps a hash alone; 401 with a wrong one",
+      command: `curl -i ${gateway}/v1/products/kettle-12 -H "X-Api-Key: $(npm run --silent gateway -- keys create --consumer price-watch)"`,
+      expect: [/^HTTP\/1\.1 200 /, /^ratelimit-policy: "default";q=3000;w=60/im, /kettle-12/],
+    },
+    {
       route: "catalog/products",
       shows: "why a request got its answer: the decision record",
       command: `curl -i ${gateway}/v1/products/kettle-12 -H "X-Portcullis-Debug: ${keys.debug}"`,

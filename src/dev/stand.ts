@@ -9,6 +9,7 @@ import { followRoutes } from "./follow.ts";
 import { type Front, startFront } from "./front.ts";
 import { devKeys, STAND_FOLDER } from "./issuer.ts";
 import { painter } from "./paint.ts";
+import { announceStand, withdrawStand } from "./stand-file.ts";
 
 export interface StandOptions {
   /** The routes module, or a folder with an index. */
@@ -66,6 +67,7 @@ export async function startStand(options: StandOptions): Promise<Stand> {
         else log(line ?? eventLine(message, paint) ?? errorLine(message, paint) ?? `worker ${level}: ${message}`);
       },
     });
+    await announceStand(demo.environment);
     const url = `http://127.0.0.1:${front.port}`;
     const served = new Set(following.table.routes.map(({ id }) => id));
     const requests = demoRequests(url, keys).filter(({ route }) => served.has(route));
@@ -87,7 +89,11 @@ export async function startStand(options: StandOptions): Promise<Stand> {
       },
       requests,
       close() {
-        closing ??= following.close().then(front.close).then(closeDemo);
+        closing ??= following
+          .close()
+          .then(front.close)
+          .then(closeDemo)
+          .then(() => withdrawStand());
         return closing;
       },
     };

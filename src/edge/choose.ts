@@ -54,7 +54,8 @@ function stickyArm({ arms, salt, sticky }: SplitAction, exchange: Exchange, requ
 
 function stickyKey(sticky: SplitAction["sticky"], exchange: Exchange, request: Request): [key: string, by: string] {
   if (sticky.by === "request") return [String(Math.random()), "request"];
-  if (sticky.by === "subject" && exchange.caller) return [exchange.caller.subject, "subject"];
+  // All who are anonymous have one subject between them.
+  if (sticky.by === "subject" && exchange.caller?.credential) return [exchange.caller.subject, "subject"];
   if (sticky.by === "header") {
     const value = request.headers.get(sticky.name);
     if (value) return [value, "header"];

@@ -289,7 +289,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       ? `${ingress.origin ? new URL(ingress.origin).protocol : `${cluster.scheme}:`}//${host}${isolate.portOf(ingress)}`
       : (ingress.origin ?? `${cluster.scheme}://${target.authority}`);
     const path = rewrittenPath(target.path, rewrite.path, exchange.match?.path);
-    const url = `${origin}${ingress.path}${backend.path ?? ""}${path}${target.search}`;
+    const search = exchange.upstreamSearch ?? target.search;
+    const url = `${origin}${ingress.path}${backend.path ?? ""}${path}${search}`;
     return { backend: backend.name, ...(cluster.region && { region: cluster.region }), url, ingress, headers };
   }
 

@@ -3,7 +3,14 @@
  * (made when the route is first asked for, so that start-up does not pay for 10,000 routes), ingress addresses, assertions.
  */
 import type { MiddlewareHandler } from "hono";
-import type { GatewayEnv, GatewayRuntime, PolicyRun } from "../policies/contract.ts";
+import type {
+  Authenticator,
+  GatewayEnv,
+  GatewayRuntime,
+  MakeAuthenticator,
+  MemberPolicy,
+  PolicyRun,
+} from "../policies/contract.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
 import { Matcher, type MatchIndex } from "../table/match.ts";
 import type { EdgeTable, PolicyName, TableBackend, TableCluster, TablePolicy, TableRoute } from "../table/table.ts";
@@ -20,6 +27,9 @@ export interface GatewayParts {
   /** Of exactly the policies that the table uses. */
   // biome-ignore lint/suspicious/noExplicitAny: each run knows its own configuration's type
   readonly runs: Partial<Record<PolicyName, PolicyRun<any>>>;
+  /** Of exactly the policies that stand in anyOf or allOf. */
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  readonly authenticators?: Partial<Record<PolicyName, MakeAuthenticator<any>>>;
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
   /** Reads what the health checks have found (health.ts); where the table has some. */
   readonly readHealth?: HealthReader;
@@ -36,12 +46,13 @@ export class Isolate {
   readonly traffic: Traffic;
   readonly mirrorTraffic = new MirrorTraffic();
   readonly #runs: GatewayParts["runs"];
+  readonly #authenticators: GatewayParts["authenticators"];
   readonly #runtime: GatewayRuntime;
   readonly #policies = new Map<number, MiddlewareHandler<GatewayEnv>>();
   readonly #handlers = new Map<TableRoute, readonly MiddlewareHandler<GatewayEnv>[]>();
   readonly #ingresses = new Map<string, Ingress>();
 
-  constructor({ table, index, runs, middleware, readHealth }: GatewayParts) {
+  constructor({ table, index, runs, authenticators, middleware, readHealth }: GatewayParts) {
     this.table = table;
     this.matcher = new Matcher(table.routes, index, table.gateway.semantics);
     this.isStripped = gatewayHeaders(table.identityHeaders);
@@ -57,7 +68,14 @@ export class Isolate {
     };
     this.traffic = new Traffic(table, readHealth);
     this.#runs = runs;
-    this.#runtime = { table, middleware, text: textOf, now: () => Date.now() };
+    this.#authenticators = authenticators;
+    this.#runtime = {
+      table,
+      middleware,
+      text: textOf,
+      now: () => Date.now(),
+      authenticator: (member) => this.#authenticator(member),
+    };
   }
 
   now(): number {
@@ -99,5 +117,11 @@ export class Isolate {
       this.#policies.set(position, handler);
     }
     return handler;
+  }
+
+  #authenticator({ policy, config }: MemberPolicy): Authenticator {
+    const make = this.#authenticators?.[policy];
+    if (!make) throw new Error(`the authenticator of ${policy} is not in the bundle`);
+    return make(config, this.#runtime);
   }
 }

@@ -170,7 +170,7 @@ class PoolTries implements Tries {
   hashKey(key: TableHashKey): string | undefined {
     const { headers } = this.#request;
     const { clientAddress, caller, search } = this.#exchange;
-    if (key === "subject") return caller?.subject;
+    if (key === "subject") return caller?.credential && caller.subject;
     if (key === "client") return `${subscriberOf(clientAddress)}\n${headers.get("user-agent") ?? ""}`;
     if ("header" in key) return headers.get(key.header) ?? undefined;
     if ("cookie" in key) return this.cookie(key.cookie);

@@ -150,6 +150,7 @@ function faultOf(compile: (context: CompileContext) => unknown): string | undefi
     },
     reference: () => ({ env: "" }),
     identityHeaders: () => {},
+    member: () => undefined as never,
   } as CompileContext);
   return fault;
 }

@@ -6,13 +6,16 @@
  * - `compile` (build): checked options to the JSON that the table holds
  * - `run` (edge): that JSON to a Hono middleware. Called once per isolate and policy, when a route first needs it
  *
+ * Policies that find out who is calling have a fifth, `authenticator`, of which their `run` is made (authentication.ts).
+ *
  * order.ts says when each runs. Files here import table/, config/ and each other's types; never edge/ or build/.
  */
 import type { Context, MiddlewareHandler } from "hono";
 import type { Fix } from "../config/declaration.ts";
+import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference } from "../config/values.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
-import type { EdgeTable, PolicyMode, TableMatch, TableRoute } from "../table/table.ts";
+import type { EdgeTable, PolicyMode, PolicyName, TableMatch, TablePolicy, TableRoute } from "../table/table.ts";
 
 /** What `compile` may ask of the build. */
 export interface CompileContext {
@@ -26,6 +29,8 @@ export interface CompileContext {
   reference(value: Reference): import("../table/table.ts").Reference;
   /** Claims request headers that only the gateway may set: they are removed from every request that comes in, on all routes. */
   identityHeaders(names: readonly string[]): void;
+  /** Compiles a policy that stands within this one; undefined for what is `off` or has problems, which are told. */
+  member(declared: PolicyDeclaration): MemberPolicy | undefined;
 }
 
 /** What the isolate offers to `run`. */
@@ -35,9 +40,14 @@ export interface GatewayRuntime {
   text(reference: import("../table/table.ts").Reference, env: unknown): string;
   /** Functions of the routes module, by place (middleware.ts). */
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
+  /** Of a policy that stands in anyOf or allOf. */
+  authenticator(member: MemberPolicy): Authenticator;
   /** Now, in milliseconds since the epoch. */
   now(): number;
 }
+
+/** A policy within a policy. */
+export type MemberPolicy = Pick<TablePolicy, "policy" | "config">;
 
 export type PolicyRun<Config> = (
   config: Config,
@@ -78,8 +88,12 @@ export interface Exchange {
   readonly upstream: Headers;
   /** Applied to whatever answer is given, also to problem documents, once, in this order. */
   readonly responseEdits: HeaderEdit[];
+  /** The query that the origin gets, where it is not `search`: a policy took a credential out. */
+  upstreamSearch?: string;
   /** Who is calling; set by the authenticating policy. */
   caller?: Caller;
+  /** WWW-Authenticate for policies that need a caller where there is none; absent: Bearer. */
+  challenge?: string;
   /** The body, where a policy had to read it: what was held, or a stream that begins with it. */
   body?: ReadableStream<Uint8Array> | Uint8Array | null;
   readonly record: DecisionRecord;
@@ -87,16 +101,67 @@ export interface Exchange {
   waitUntil(work: Promise<unknown>): void;
 }
 
+/** Shared between the requests of an isolate, hence frozen. Members that are absent are empty. */
 export interface Caller {
-  /** Name of the declared consumer, or undefined for a valid token of no declared consumer. */
+  /** Name of the consumer; absent for a valid credential of none. */
   readonly consumer?: string;
-  /** Issuer and subject, unique over all issuers. */
+  /** Who it is, over all kinds of credentials: `<issuer>|<sub>` of a token, `consumer:<name>` of what only a consumer has. */
   readonly subject: string;
   readonly scopes: readonly string[];
+  /** What the credential says of the caller; {} for credentials that say nothing. */
   readonly claims: Readonly<Record<string, unknown>>;
   /** Of the consumer, by name. */
   readonly plan?: string;
+  /** Of the consumer, and those that the credential adds. */
+  readonly groups?: readonly string[];
+  /** Of the consumer. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** What made it known; absent for the anonymous consumer. */
+  readonly credential?: Credential;
 }
+
+/** A credential as records and origins may know it: nothing here helps to make one. */
+export interface Credential {
+  /** The policy that read it, such as `jwt` or `apiKey`. */
+  readonly kind: PolicyName;
+  /** Which one of its kind: the key's id, the certificate's fingerprint, the name of the user. */
+  readonly id?: string;
+}
+
+/**
+ * Finds out who is calling, by one kind of credential. Authenticating policies export what makes one, `authenticator`, so that
+ * anyOf and allOf can ask several; made once per isolate and policy.
+ */
+export interface Authenticator {
+  /** No promise where the answer is known already: one costs every request more than the rest of the check. */
+  authenticate(c: GatewayContext): Authentication | Promise<Authentication>;
+  /** Takes the credential out of what the origin gets, whatever came of it. Absent: the origin gets it. */
+  withhold?(exchange: Exchange): void;
+}
+
+export type Authentication = Admission | Refusal;
+
+/** Shared between requests, hence frozen. */
+export interface Admission {
+  /** Absent: the request passes, but nobody is known to be calling. */
+  readonly caller?: Caller;
+  /** Identity headers for the origin; names in lower case. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly facts?: PolicyVerdict["facts"];
+  /** WWW-Authenticate for when a policy behind this one needs to know more; absent: Bearer. */
+  readonly challenge?: string;
+}
+
+export interface Refusal {
+  readonly refused: ProblemCode;
+  /** The request shows no such credential at all, so that another one may do. */
+  readonly absent?: true;
+  readonly extras?: ProblemExtras & { facts?: PolicyVerdict["facts"] };
+  /** Given in place of the problem document, such as a redirect to where one signs in. */
+  readonly answer?: (exchange: Exchange) => Response;
+}
+
+export type MakeAuthenticator<Config> = (config: Config, runtime: GatewayRuntime) => Authenticator;
 
 export interface HeaderEdit {
   readonly action: "remove" | "set" | "add";
@@ -123,6 +188,7 @@ export interface DecisionRecord {
   route?: string;
   consumer?: string;
   subject?: string;
+  credential?: Credential;
   /** In the order in which they ran. */
   readonly policies: PolicyVerdict[];
   /** `reset` is when more is there, in milliseconds since the epoch. */

@@ -57,10 +57,11 @@ export const run: PolicyRun<MiddlewareConfig> = ({ name, place }, runtime) => {
 };
 
 /** Has `c.req` be the request as the origin will get it. What the client sent, forged headers and odd spellings too, is behind us. */
-function showUpstream(c: GatewayContext, { scheme, host, path, search, upstream, body }: Exchange): void {
+function showUpstream(c: GatewayContext, exchange: Exchange): void {
+  const { scheme, host, path, search, upstreamSearch = search, upstream, body } = exchange;
   const original = c.req.raw;
   const authority = upstream.get("x-forwarded-host") ?? host;
-  c.req.raw = new Request(`${scheme}://${authority}${path}${search}`, {
+  c.req.raw = new Request(`${scheme}://${authority}${path}${upstreamSearch}`, {
     method: original.method,
     headers: upstream,
     body: (body === undefined ? original.body : body) as BodyInit | null,

@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { declaredAt } from "../config/declaration.ts";
 import type { Deciding, PolicyDeclaration } from "../config/policy.ts";
+import type { PolicyName } from "../table/table.ts";
+import { callerMissing, challenge } from "./authentication.ts";
+import { SCOPE_TOKEN } from "./claims.ts";
 import { type CompileContext, type PolicyRun, pass, refuse } from "./contract.ts";
-import { challenge, SCOPE_TOKEN } from "./jwt.ts";
 
 export interface ScopesOptions extends Deciding {
   /** The token needs each of these. */
@@ -48,6 +50,8 @@ export function compile({ all = [], any = [] }: ScopesOptions, context: CompileC
   return { all: distinct(all), any: distinct(any) };
 }
 
+const BEARER: ReadonlySet<PolicyName> = new Set<PolicyName>(["jwt", "oidc", "introspection"]);
+
 export const run: PolicyRun<ScopesConfig> = ({ all, any }, _runtime, mode) => {
   const wanted = [...new Set([...all, ...any])].join(" ");
   return (c, next) => {
@@ -56,22 +60,25 @@ export const run: PolicyRun<ScopesConfig> = ({ all, any }, _runtime, mode) => {
     return answer ? Promise.resolve(answer) : next();
 
     function decide(): Response | undefined {
-      if (!exchange.caller) {
-        return refuse(exchange, "scopes", mode, "token-missing", {
-          headers: { "www-authenticate": challenge(exchange) },
-        });
-      }
-      const { scopes } = exchange.caller;
-      const missing = all.filter((scope) => !scopes.includes(scope));
-      const lacksAny = any.length > 0 && !any.some((scope) => scopes.includes(scope));
-      if (missing.length === 0 && !lacksAny) {
+      const { caller } = exchange;
+      const held = caller?.scopes ?? [];
+      const missing = all.filter((scope) => !held.includes(scope));
+      const lacksAny = any.length > 0 && !any.some((scope) => held.includes(scope));
+      if (caller && missing.length === 0 && !lacksAny) {
         pass(exchange, "scopes");
         return undefined;
       }
+      if (!caller?.credential) return refuse(exchange, "scopes", mode, ...callerMissing(exchange));
       const lacking = { missing, ...(lacksAny && { missingAnyOf: any }) };
+      // Scopes are OAuth's, and so is the way to ask for more of them; a key or a certificate would not get them by asking.
+      const bearer = BEARER.has(caller.credential.kind);
       return refuse(exchange, "scopes", mode, "scope-missing", {
         members: lacking,
-        headers: { "www-authenticate": challenge(exchange, { error: "insufficient_scope", scope: wanted }) },
+        ...(bearer && {
+          headers: {
+            "www-authenticate": challenge(exchange, "Bearer", { error: "insufficient_scope", scope: wanted }),
+          },
+        }),
         facts: lacking,
       });
     }

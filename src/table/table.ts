@@ -16,6 +16,8 @@ export interface RouteTable {
   readonly environment: EnvironmentNames;
   readonly clusters: Readonly<Record<string, TableCluster>>;
   readonly consumers: Readonly<Record<string, TableConsumer>>;
+  /** Absent: there are none. */
+  readonly plans?: Readonly<Record<string, TablePlan>>;
   /** Every distinct policy with its compiled configuration; routes refer to them by position. */
   readonly policies: readonly TablePolicy[];
   /** Every distinct place to send a request; actions refer to them by position. */
@@ -173,8 +175,20 @@ export type TableHashKey =
   | { readonly cookie: string }
   | { readonly query: string };
 
+/** Members that are absent are empty. */
 export interface TableConsumer {
   readonly name: string;
+  /** Sorted. */
+  readonly groups?: readonly string[];
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** A name in the table's plans. */
+  readonly plan?: string;
+}
+
+export interface TablePlan {
+  readonly name: string;
+  /** Windows in milliseconds. */
+  readonly limits: readonly { readonly limit: number; readonly window: number }[];
 }
 
 export interface TableBackend {
@@ -234,10 +248,22 @@ export type PolicyName =
   | "cors"
   | "ipFilter"
   | "jwt"
+  | "oidc"
+  | "introspection"
+  | "apiKey"
+  | "basic"
+  | "clientCertificate"
+  | "hmac"
+  | "forwardAuth"
+  | "anyOf"
+  | "allOf"
+  | "anonymous"
   | "scopes"
+  | "authorize"
   | "rateLimit"
   | "concurrency"
   | "filter"
+  | "upstreamToken"
   | "headers"
   | "middleware";
 

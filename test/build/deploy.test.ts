@@ -30,7 +30,7 @@ describe("a dry run", () => {
       env: { ...process.env, CLOUDFLARE_API_TOKEN: "", NO_COLOR: "1" },
     });
     const { table } = await compileRoutes({ routes: "routes" });
-    expect(stdout).toMatch(/^built {4}\.portcullis\/worker\.js {2}\d+\.\d kB, \d+\.\d kB gzip, 8 routes, table /);
+    expect(stdout).toMatch(/^built {4}\.portcullis\/worker\.js {2}\d+\.\d kB, \d+\.\d kB gzip, 9 routes, table /);
     expect(stdout).toContain(`table ${table.id}\n`);
     expect(stdout).toMatch(/^startup {2}\d+ ms to compile and run its global scope, in this machine's workerd$/m);
     expect(stdout).toContain("--dry-run: exiting now.");

@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
 
-it.each(["one-api", "matches", "targets", "policies", "traffic", "gateway-api"])(
+it.each(["one-api", "matches", "targets", "policies", "traffic", "gateway-api", "identity"])(
   "test/build/fixtures/%s.ts",
   async (name) => {
     const { table, sources } = await compileRoutes({ routes: `test/build/fixtures/${name}.ts` });

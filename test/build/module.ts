@@ -62,8 +62,9 @@ export function cases(all: readonly (readonly [name: string, text: string, ...to
 
 /** A module's usual beginning: every name of the language, and a cluster. */
 export const PRELUDE = `
-import { api, balance, binding, cluster, concurrency, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, listener, mirror,
-  missing, nearest, rateLimit, redirect, requestId, route, scopes, secret, securityHeaders, split, without } from "portcullis";
+import { allow, anyOf, api, apiKey, authorize, balance, binding, caller, cluster, concurrency, consumer, cors, env, filter, gateway, headers,
+  ipFilter, jwt, listener, mirror, missing, nearest, plan, rateLimit, redirect, request, requestId, route, scopes, secret, securityHeaders,
+  split, without } from "portcullis";
 const eu = cluster("eu", { ingress: env("EU"), services: { path: "/{service}" } });
 const token = jwt({ issuer: "https://login.example.com", jwks: "https://login.example.com/keys" });
 `;

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it, vi } from "vitest";
 import { registry } from "../../src/build/registry.ts";
+import { policyOrder } from "../../src/policies/order.ts";
 import { cases, expectProblems, PRELUDE, problemsOf } from "./module.ts";
 
 const inGateway = (options: string) => `
@@ -740,8 +741,7 @@ export default api("shop", {}, [route("a", {}, { to: eu.or(again) })]);`,
 });
 
 describe("policies", () => {
-  const known =
-    "choose from requestId, securityHeaders, cors, ipFilter, jwt, scopes, rateLimit, concurrency, filter, headers, middleware";
+  const known = `choose from ${policyOrder.map(({ policy }) => policy).join(", ")}`;
   const inList = (declarations: string, list: string) => `
 ${declarations}
 export default gateway({ store: { url: env("R"), token: secret("T") } }, [
@@ -819,6 +819,75 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       "give gateway({ store: { url: env(...), token: secret(...) } })",
     ],
     [
+      "that look keys up without a store",
+      'const key = apiKey({}); //!\nexport default api("shop", { policies: [key] }, [route("all", {}, { to: eu })]);',
+      "policy apiKey",
+      "has no store to look keys up in",
+      "give gateway({ store: { url: env(...), token: secret(...) } })",
+    ],
+    [
+      "that both say who is calling",
+      inList("const key = apiKey({}); //!", "[token, key]"),
+      "policy apiKey",
+      "stands beside jwt in the list of shop, and both say who is calling",
+      "combine them: anyOf(jwt(...), apiKey(...)) for either, allOf(...) for both",
+    ],
+    [
+      "with rules about nobody",
+      inRoute("{}", '{ to: eu, policies: [authorize(allow("staff", caller.groups.has("staff")))] }'),
+      ROUTE,
+      "has rules about who is calling, but nothing says who that is",
+      "add jwt({ ... }) or another such policy to the route, its API or the gateway",
+    ],
+    [
+      "with rules about a header that only the gateway may say",
+      inRoute(
+        "{}",
+        '{ to: eu, policies: [authorize(allow("a", request.method.is("GET")), allow("b", request.header("X-Consumer-Name").is("partner")))] }',
+      ),
+      ROUTE,
+      'goes by the header "x-consumer-name", which only the gateway may say: here it is whatever the client sent',
+      'go by "consumer", { claim: ... } or a header of the client\'s own',
+    ],
+    [
+      "with rules that are none",
+      inList("const rules = authorize(request.method); //!", "[rules]"),
+      "policy authorize",
+      '`rules.0`: must be allow("name", ...) or deny("name", ...)',
+      "correct the value",
+    ],
+    [
+      "within anyOf that do not say who is calling",
+      inList("const ids = requestId({}); //!\nconst both = anyOf(token, apiKey({}), ids);", "[both]"),
+      'policy "requestId"',
+      "does not say who is calling",
+      `choose from ${policyOrder
+        .filter(({ authenticates }) => authenticates)
+        .map(({ policy }) => policy)
+        .join(", ")}`,
+    ],
+    [
+      "within anyOf that report by themselves",
+      inList('const key = apiKey({ mode: "report" }); //!\nconst both = anyOf(token, key);', "[both]"),
+      'policy "apiKey"',
+      "cannot report by itself",
+      "take `mode` out, or give it to the policy around it",
+    ],
+    [
+      "within anyOf with a misspelt option",
+      inList('const key = apiKey({ prefx: "shop" }); //!\nconst both = anyOf(token, key);', "[both]"),
+      "policy apiKey",
+      'Unrecognized key: "prefx"',
+      "take it out, or correct the spelling",
+    ],
+    [
+      "within anyOf that have no store",
+      'const key = apiKey({}); //!\nexport default api("shop", { policies: [anyOf(token, key)] }, [route("all", {}, { to: eu })]);',
+      "policy apiKey",
+      "has no store to look keys up in",
+      "give gateway({ store: { url: env(...), token: secret(...) } })",
+    ],
+    [
       "that ask for scopes of nobody",
       inRoute("{}", '{ to: eu, policies: [scopes("read")] }'),
       ROUTE,
@@ -865,6 +934,68 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       'consumer "a/b"',
       "is no usable name",
       NAME_FIX,
+    ],
+    [
+      "that know a consumer in a group that no header could carry",
+      inList(
+        'const a = consumer("a", { groups: ["b,c"] }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`groups.0`: is no group: 1 to 64 visible characters without commas and %",
+      "correct the value",
+    ],
+    [
+      "that know a consumer whose metadata are no JSON",
+      inList(
+        'const a = consumer("a", { metadata: { since: new Date(0) } }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`metadata`: must be an object of what JSON can hold",
+      "correct the value",
+    ],
+    [
+      "that know a consumer with too much metadata",
+      inList(
+        'const a = consumer("a", { metadata: { note: "x".repeat(4_096) } }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`metadata`: is longer than 4096 characters of JSON",
+      "correct the value",
+    ],
+    [
+      "that know a consumer on a plan that is none",
+      inList(
+        'const a = consumer("a", { plan: "gold" }); //!',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'consumer "a"',
+      "`plan`: must be a plan(...)",
+      "correct the value",
+    ],
+    [
+      "that know two plans of a name",
+      inList(
+        `const a = consumer("a", { plan: plan("gold") });
+const other = plan("gold"); //!
+const b = consumer("b", { plan: other });`,
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9], [b, 9]] })]',
+      ),
+      'plan "gold"',
+      "has the name of another plan",
+      "name it differently: limits and records go by the name",
+    ],
+    [
+      "that know a plan with a limit of no time",
+      inList(
+        'const gold = plan("gold", { limits: [{ limit: 5, window: "0s" }] }); //!\nconst a = consumer("a", { plan: gold });',
+        '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
+      ),
+      'plan "gold"',
+      "`limits.0.window`: must be longer than nothing",
+      "correct the value",
     ],
   ]);
 

@@ -1,36 +1,10 @@
 /** The command line as scripts and people meet it: exit codes, what goes to which stream, JSON, colours. */
-import { spawn } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { folderOf } from "../build/module.ts";
 import { serve } from "../build/workerd.ts";
-
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-const CLI = join(process.cwd(), "src/cli.ts");
-
-/** Runs `gateway ...args`, away from a terminal. */
-function gateway(args: readonly string[], { cwd = process.cwd(), env = {} as NodeJS.ProcessEnv } = {}): Promise<Ended> {
-  return run(process.execPath, [CLI, ...args], cwd, env);
-}
-
-function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Promise<Ended> {
-  // What the test runner has set for itself is not for the command; in CI Node takes a terminal for one without colours.
-  const { FORCE_COLOR: _, NO_COLOR: __, NODE_OPTIONS: ___, CI: ____, ...rest } = process.env;
-  const child = spawn(command, args, { cwd, env: { ...rest, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (chunk) => (out += chunk));
-  child.stderr.on("data", (chunk) => (err += chunk));
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ code, out, err }));
-  });
-}
+import { CLI, gateway, run } from "./run.ts";
 
 const ROUTES = `import { api, cluster, env, redirect, route } from "portcullis";
 const eu = cluster("eu", { ingress: env("EU") });
@@ -47,7 +21,7 @@ describe("usage", () => {
   it.each([[["--help"]], [["help"]]])("%j tells the commands", async (args) => {
     const { code, out, err } = await gateway(args);
     expect([code, err]).toEqual([0, ""]);
-    for (const command of ["dev", "check", "build", "import", "token", "deploy"])
+    for (const command of ["dev", "check", "build", "import", "token", "keys", "users", "consumers", "deploy"])
       expect(out).toMatch(new RegExp(`^  ${command} `, "m"));
   });
 
@@ -106,7 +80,7 @@ describe("check", () => {
     expect(JSON.parse(out)).toEqual({
       ok: true,
       table: expect.stringMatching(/^[0-9a-f]{16}$/),
-      routes: 8,
+      routes: 9,
       clusters: 2,
       policies: expect.any(Number),
       problems: [],

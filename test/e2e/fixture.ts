@@ -63,6 +63,8 @@ export interface FixtureParts {
   /** What stands below PREAMBLE; must export the gateway. */
   readonly routes: string;
   readonly texts?: Readonly<Record<string, string>>;
+  /** Whether requests tell `request.cf` in CF_HEADER (gateway.ts). */
+  readonly cf?: boolean;
 }
 
 /** What the tests of one file stand on. */
@@ -92,8 +94,8 @@ export class Fixture {
     this.#parts = parts;
   }
 
-  static async start({ routes, texts = {} }: FixtureParts): Promise<Fixture> {
-    const parts = await startParts(texts);
+  static async start({ routes, texts = {}, cf = false }: FixtureParts): Promise<Fixture> {
+    const parts = await startParts(texts, cf);
     return new Fixture(await parts.gateway(routes), parts);
   }
 
@@ -125,6 +127,11 @@ export class Fixture {
     );
   }
 
+  /** Where the gateway finds its store; the token is `secrets.store`. */
+  get storeUrl(): string {
+    return this.#parts.bridge.url;
+  }
+
   /** Asks Redis over the bridge, as the gateway does. */
   async redisCommand(command: readonly (string | number)[]): Promise<unknown> {
     const response = await fetch(this.#parts.bridge.url, {
@@ -153,7 +160,7 @@ export class Fixture {
 
 type Parts = Awaited<ReturnType<typeof startParts>>;
 
-async function startParts(texts: Readonly<Record<string, string>>) {
+async function startParts(texts: Readonly<Record<string, string>>, cf: boolean) {
   const names = ["origin", "eu/orders", "eu/orders-next", "us/orders", "us/orders-next"] as const;
   const services = await Promise.all(names.map((name) => Origin.start(name)));
   const [origin, euOrders, euNext, usOrders, usNext] = services as [Origin, Origin, Origin, Origin, Origin];
@@ -192,7 +199,12 @@ async function startParts(texts: Readonly<Record<string, string>>) {
     bridge,
     assertionKey: assertionKey.d as string,
     gateway: (routes: string) =>
-      Gateway.start({ routes: PREAMBLE + routes, texts: environment, services: { US_CLUSTER: us.port } }),
+      Gateway.start({
+        routes: PREAMBLE + routes,
+        texts: environment,
+        services: { US_CLUSTER: us.port },
+        cf,
+      }),
     async close() {
       await bridge.close();
       await Promise.all([eu, us, issuer, ...services].map((part) => part.close()));

@@ -97,6 +97,7 @@ describeWithRealParts("a request", () => {
         path: "/v1/orders",
         client: "127.0.0.1",
         route: "orders/list",
+        credential: { kind: "jwt" },
         consumer: "storefront",
         subject: `${ISSUER}|user-1`,
         policies: [
@@ -129,7 +130,12 @@ describeWithRealParts("a request", () => {
           createLocalJWKSet(published),
           { issuer: AUDIENCE, audience: cluster, typ: "portcullis-assertion+jwt", requiredClaims: ["exp", "iat"] },
         );
-        expect(payload).toMatchObject({ consumer: "storefront", sub: `${ISSUER}|user-1` });
+        expect(payload).toMatchObject({
+          consumer: "storefront",
+          sub: `${ISSUER}|user-1`,
+          scope: reader.scope,
+          credential: "jwt",
+        });
         expect((payload.exp as number) - (payload.iat as number)).toBeLessThanOrEqual(60);
         expect(protectedHeader.kid).toBe(published.keys[0].kid);
       }

@@ -3,11 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ask } from "./client.ts";
 import { describeWithRealParts, Fixture } from "./fixture.ts";
 import type { Gateway } from "./gateway.ts";
+import { AUDIENCE, ISSUER } from "./issuer.ts";
 
 const apis = `[
   api("shop", {}, [
     route("open", { path: "/open/*" }, { to: origin }),
     route("known", { path: "/known/*" }, { policies: [token], to: origin }),
+    route("forwarded", { path: "/forwarded/*" }, { policies: [jwt({ issuer: "${ISSUER}", audience: "${AUDIENCE}",
+      jwks: env("ISSUER_JWKS"), claimsToHeaders: { sub: "x-user-id" }, forwardToken: true })], to: origin }),
     route("nginx", { path: "/nginx/*" }, { to: us }),
   ]),
 ]`;
@@ -116,7 +119,7 @@ describeWithRealParts("a client that lies", () => {
       "x-user-id, x-consumer-subject, X-Portcullis-Assertion, x-forwarded-for, x-real-ip, x-request-id, Authorization, Cookie, Host, x-hop, close";
     const { authorization } = await on.issuer.bearer({ sub: "mallory" });
     const answer = await on.write(
-      `GET /known/x HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: ${authorization}\r\nCookie: a=1\r\nX-Hop: 1\r\nConnection: ${listed}\r\n\r\n`,
+      `GET /forwarded/x HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: ${authorization}\r\nCookie: a=1\r\nX-Hop: 1\r\nConnection: ${listed}\r\n\r\n`,
     );
     expect(answer.status).toBe(200);
     const { headers } = JSON.parse(answer.body);

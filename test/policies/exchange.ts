@@ -5,11 +5,12 @@ import {
   type Exchange,
   type GatewayEnv,
   type GatewayRuntime,
+  type MakeAuthenticator,
   NotConfigured,
   type PolicyRun,
 } from "../../src/policies/contract.ts";
 import { problemResponse } from "../../src/table/problems.ts";
-import type { PolicyMode, RouteTable, TableRoute } from "../../src/table/table.ts";
+import type { PolicyMode, PolicyName, RouteTable, TableRoute } from "../../src/table/table.ts";
 
 const route: TableRoute = {
   id: "orders/list",
@@ -66,6 +67,9 @@ export interface PolicyOptions {
   readonly now?: number | (() => number);
   readonly table?: RouteTable;
   readonly middleware?: GatewayRuntime["middleware"];
+  /** Of policies within the policy. */
+  // biome-ignore lint/suspicious/noExplicitAny: each knows its own configuration's type
+  readonly authenticators?: Partial<Record<PolicyName, MakeAuthenticator<any>>>;
   /** Of the exchange, beyond what follows from the request. */
   readonly exchange?: Partial<Exchange>;
   /** Default: 200 with the text `origin`. */
@@ -89,8 +93,13 @@ export function startPolicy<Config>(
 ): (request: Request, overrides?: Partial<Exchange>) => Promise<PolicyResult> {
   const { mode = "enforce", env = {}, now = Date.now } = options;
   const runtime: GatewayRuntime = {
-    table: options.table as RouteTable,
+    table: options.table ?? ({ consumers: {} } as RouteTable),
     middleware: options.middleware ?? {},
+    authenticator: ({ policy, config }) => {
+      const make = options.authenticators?.[policy];
+      if (!make) throw new Error(`the test gives no authenticator of ${policy}`);
+      return make(config, runtime);
+    },
     text: (reference, environment) => {
       const name = Object.values(reference)[0] as string;
       const value = (environment as Record<string, unknown>)[name];
@@ -138,7 +147,11 @@ export const runPolicy = <Config>(
 ): Promise<PolicyResult> => startPolicy(run, config, options)(request);
 
 /** A CompileContext that keeps what it is told. */
-export function compileContext(): CompileContext & {
+export function compileContext(
+  compileMember: (policy: PolicyName, options: Readonly<Record<string, unknown>>) => unknown = () => {
+    throw new Error("this policy has no policies within it");
+  },
+): CompileContext & {
   readonly problems: string[];
   readonly references: string[];
   readonly claimed: string[];
@@ -157,5 +170,6 @@ export function compileContext(): CompileContext & {
       return { [value.kind]: value.name } as ReturnType<CompileContext["reference"]>;
     },
     identityHeaders: (names) => void claimed.push(...names),
+    member: ({ policy, options }) => ({ policy, config: compileMember(policy, options) }),
   };
 }

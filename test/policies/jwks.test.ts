@@ -1,6 +1,7 @@
 import { errors } from "jose";
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
-import { KeySet, type KeySetConfig, KeysUnavailable, keySetUrl } from "../../src/policies/jwks.ts";
+import { KeySet, type KeySetConfig, KeysUnavailable } from "../../src/policies/jwks.ts";
+import { providerUrl } from "../../src/policies/provider-request.ts";
 import { exchangeFor } from "./exchange.ts";
 import { JWKS, type Key, makeKey, NOW, type StubbedIssuer, stubIssuer } from "./issuer.ts";
 
@@ -293,6 +294,6 @@ test.each([
   ["ftp://localhost/", undefined],
   ["login.example.com/jwks", undefined],
   ["", undefined],
-])("keySetUrl(%j) is %j", (text, url) => {
-  expect(keySetUrl(text)).toBe(url);
+])("providerUrl(%j) is %j", (text, url) => {
+  expect(providerUrl(text)).toBe(url);
 });

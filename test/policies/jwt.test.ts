@@ -4,6 +4,7 @@ import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { consumer } from "../../src/config/consumer.ts";
 import { env, secret } from "../../src/config/values.ts";
 import { compile, type JwtOptions, jwt, run, schema } from "../../src/policies/jwt.ts";
+import type { RouteTable } from "../../src/table/table.ts";
 import { compileContext, type PolicyResult, startPolicy } from "./exchange.ts";
 import { AUDIENCE, forge, goodClaims, ISSUER, JWKS, type Key, makeKey, NOW, sign, stubIssuer } from "./issuer.ts";
 import { expectPassed, expectRefused, KEY, sharedKey, sharedSecret, start } from "./jwt-isolate.ts";
@@ -43,9 +44,9 @@ describe("a good token", () => {
       subject: "https://login.example.com/|user-1",
       scopes: ["orders:read", "orders:write"],
       claims: { ...goodClaims, ...claims },
+      credential: { kind: "jwt" },
     });
     expect(Object.fromEntries(exchange.upstream)).toEqual({
-      authorization: `Bearer ${token}`,
       "x-consumer-subject": "user-1",
       "x-consumer-name": "storefront",
       "x-consumer-scopes": "orders:read orders:write",
@@ -130,7 +131,7 @@ describe("a good token", () => {
     });
     const { response, exchange } = await bearer(await sign(ec));
     expect(response.status).toBe(200);
-    expect([...exchange.upstream.keys()]).toEqual(["authorization", "x-consumer-subject"]);
+    expect([...exchange.upstream.keys()]).toEqual(["x-consumer-subject"]);
   });
 
   test("of no kid is tried with each key that fits it, up to eight", async () => {
@@ -382,13 +383,17 @@ describe("where the token stands", () => {
     expectPassed(await bearer(await sign(ec)));
   });
 
-  test("forwardToken: false keeps it from the origin, and leaves all else", async () => {
+  test("is kept from the origin, and all else is left, unless forwardToken says otherwise", async () => {
     stubIssuer(ec);
     const token = await sign(ec);
     const options = {
-      forwardToken: false,
       optional: true,
-      tokenFrom: [{ header: "authorization", scheme: "Bearer" }, { cookie: "token" }, { header: "x-token" }],
+      tokenFrom: [
+        { header: "authorization", scheme: "Bearer" },
+        { cookie: "token" },
+        { header: "x-token" },
+        { query: "token" },
+      ],
     } as const;
     const { send } = start(options);
     const kept = async (headers: Record<string, string>, from = send) => {
@@ -401,6 +406,16 @@ describe("where the token stands", () => {
       expect(await kept({ cookie: `token=${token}`, "x-token": token })).toEqual({});
     }
     expect(await kept({ authorization: "Basic x" })).toEqual({ authorization: "Basic x" });
+    for (const [query, left] of [
+      [`?token=${token}`, ""],
+      [`?a=%20b&token=${token}&c=d+e&token=${token}`, "?a=%20b&c=d+e"],
+      [`?%74oken=${token}&`, ""],
+    ] as const) {
+      const { exchange } = await send({}, query);
+      expect([exchange.caller?.subject, exchange.upstreamSearch]).toEqual([`${ISSUER}|user-1`, left]);
+    }
+    const { bearer } = start({ forwardToken: true });
+    expect((await bearer(token)).exchange.upstream.get("authorization")).toBe(`Bearer ${token}`);
     const { send: report } = start({ ...options, optional: false }, { mode: "report" });
     expect(await kept({ authorization: "Bearer x" }, report)).toEqual({});
     expect(await kept({ authorization: "Bearer x, Bearer y" }, report)).toEqual({});
@@ -432,6 +447,39 @@ describe("consumers", () => {
     const { bearer } = start({ consumers: [consumer("shop", { claims: { azp: "shop" } })], requireConsumer: true });
     expectPassed(await bearer(await sign(ec, { azp: "shop" })));
     await expectRefused(await bearer(await sign(ec, { azp: "other" })), "token-invalid", "consumer");
+  });
+});
+
+describe("groups, metadata and plan", () => {
+  const table = {
+    consumers: { shop: { name: "shop", groups: ["partners", "web"], metadata: { tier: 1 }, plan: "gold" } },
+  } as unknown as RouteTable;
+
+  test("are what the table says of the consumer, and what the token adds", async () => {
+    stubIssuer(ec);
+    const shop = consumer("shop", { claims: { azp: "shop" } });
+    const config = compile({ issuer: ISSUER, jwks: JWKS, consumers: [shop], groupsFrom: "groups" }, compileContext());
+    const send = startPolicy(run, config, { now: NOW * 1_000, table });
+    const ask = async (claims: Record<string, unknown>) =>
+      send(new Request("https://api.example.com/", { headers: { authorization: `Bearer ${await sign(ec, claims)}` } }));
+    const { exchange } = await ask({ azp: "shop", groups: ["web", "b,c"] });
+    expect(exchange.caller).toMatchObject({
+      consumer: "shop",
+      groups: ["b,c", "partners", "web"],
+      metadata: { tier: 1 },
+      plan: "gold",
+    });
+    expect(Object.fromEntries(exchange.upstream)).toMatchObject({
+      "x-consumer-name": "shop",
+      "x-consumer-groups": "b%2Cc,partners,web",
+      "x-consumer-plan": "gold",
+    });
+    expect(exchange.record).toMatchObject({ consumer: "shop", credential: { kind: "jwt" } });
+    const { exchange: other } = await ask({ azp: "other", groups: "one" });
+    expect(other.caller).toMatchObject({ groups: ["one"] });
+    for (const member of ["consumer", "plan", "metadata"]) expect(other.caller).not.toHaveProperty(member);
+    for (const groups of [{ a: 1 }, [1], [""], 5])
+      await expectRefused(await ask({ groups }), "token-invalid", "claim-type");
   });
 });
 
@@ -708,7 +756,7 @@ describe("the build", () => {
     [/coolDown "500ms" is no duration/, { keySet: { coolDown: "500ms" } }],
     [/"shop" has no claims/, { consumers: [consumer("shop", { claims: {} })] }],
     [/requires a consumer and knows none/, { requireConsumer: true }],
-    [/cannot be kept from the origin/, { forwardToken: false, tokenFrom: [{ query: "token" }] }],
+    [/"shop" has no claims/, { consumers: [consumer("shop")] }],
     [/cannot go into the header "authorization"/, { claimsToHeaders: { sub: "Authorization" } }],
     [/cannot go into the header "content-length"/, { claimsToHeaders: { sub: "content-length" } }],
     [/cannot go into the header "x-consumer-name"/, { claimsToHeaders: { sub: "X-Consumer-Name" } }],
@@ -775,7 +823,7 @@ describe("the build", () => {
       { tokenFrom: [{ header: "a b" }] },
       { tokenFrom: [{ header: "a", scheme: "a+b" }] },
       { consumers: ["shop"] },
-      { consumers: [{ kind: "consumer", name: "shop", options: {} }] },
+      { consumers: [{ kind: "consumer", name: "shop", options: { claims: [] } }] },
       { maxTokenSize: 1e9 },
       { unknown: 1 },
     ]) {

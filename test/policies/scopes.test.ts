@@ -4,7 +4,12 @@ import { compile, run, type ScopesOptions, schema, scopes } from "../../src/poli
 import type { PolicyMode } from "../../src/table/table.ts";
 import { compileContext, type PolicyResult, runPolicy } from "./exchange.ts";
 
-const caller = (...held: string[]): Caller => ({ subject: "issuer|user", scopes: held, claims: {} });
+const caller = (...held: string[]): Caller => ({
+  subject: "issuer|user",
+  scopes: held,
+  claims: {},
+  credential: { kind: "jwt" },
+});
 
 function ask(options: ScopesOptions, who?: Caller, mode: PolicyMode = "enforce"): Promise<PolicyResult> {
   const config = compile(options, compileContext());
@@ -59,6 +64,16 @@ test("without a caller the answer is 401, as to a request without a token", asyn
   expect(response.headers.get("www-authenticate")).toBe('Bearer realm="orders"');
   expect(await response.json()).toMatchObject({ code: "token-missing" });
   expect(exchange.record.reason).toBe("token-missing");
+});
+
+test("the anonymous consumer is asked for what the policy before wants", async () => {
+  const { credential: _, ...anonymous } = caller();
+  const challenge = 'ApiKey realm="orders"';
+  const config = compile({ all: ["a"] }, compileContext());
+  const request = new Request("https://api.example.com/v1/orders");
+  const { response } = await runPolicy(run, config, request, { exchange: { caller: anonymous, challenge } });
+  expect([response.status, response.headers.get("www-authenticate")]).toEqual([401, challenge]);
+  expect(await response.json()).toMatchObject({ code: "credentials-missing" });
 });
 
 test("report lets both pass and records what it would have done", async () => {

@@ -1,0 +1,44 @@
+/**
+ * How long what failed is left alone: 1 s; then one request tries it, while all others go on without, and each further failure doubles
+ * the pause, up to 30 s. So what is dead costs one timeout per pause (and one for each request that was under way when it died), not
+ * one per request.
+ */
+const FIRST_MS = 1_000;
+const LONGEST_MS = 30_000;
+
+export class Pause {
+  readonly #now: () => number;
+  #length = 0;
+  #until = 0;
+  #failedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Whole seconds until the next try; at least 1. */
+  get retryAfter(): number {
+    return Math.max(1, Math.ceil((this.#until - this.#now()) / 1_000));
+  }
+
+  /** Whether to try now. Whoever is told so is the only one for a pause, and says what came of it. */
+  get over(): boolean {
+    const now = this.#now();
+    if (now < this.#until) return false;
+    this.#until = now + this.#length;
+    return true;
+  }
+
+  succeeded(): void {
+    this.#length = 0;
+    this.#until = 0;
+  }
+
+  /** `started`: when the try began. One that was under way when another one failed tells nothing new. */
+  failed(started: number): void {
+    if (started <= this.#failedAt) return;
+    this.#failedAt = this.#now();
+    this.#length = Math.min(this.#length * 2 || FIRST_MS, LONGEST_MS);
+    this.#until = this.#failedAt + this.#length;
+  }
+}
