@@ -86,7 +86,8 @@ end
 redis.call('HSET', KEYS[1], 'since', since, 'used', string.format('%.17g', used), 'before', before, 'alive', alive, 'ageing', ageing)
 local keep = life
 if sliding then keep = life + window elseif bucket then keep = math.ceil(used * window / quota) + 2 * life end
-redis.call('PEXPIRE', KEYS[1], math.max(1, keep))
+-- Thirty years are enough, also for who owes more.
+redis.call('PEXPIRE', KEYS[1], math.max(1, math.min(keep, 1e12)))
 return {granted, math.max(0, room), since, life, wait}
 `;
 
