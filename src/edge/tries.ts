@@ -30,7 +30,10 @@ export interface Choice {
 export interface Tries {
   /** Whether a priority is left that has not been asked: without a retry being configured, one place of each may be. */
   readonly further: boolean;
-  /** `onward`: of another priority than those that have been asked, while anyone there may be. */
+  /**
+   * `onward`: of another priority than those that have been asked, while anyone there may be, and nobody who has been asked before:
+   * that would be a retry.
+   */
   next(now: number, onward: boolean): Choice | Refusal;
 }
 
@@ -137,7 +140,9 @@ class PoolTries implements Tries {
   readonly #levels: number;
   readonly #exchange: Exchange;
   readonly #request: Request;
+  /** To be passed over, the last one asked last. */
   #tried: Endpoint[] = [];
+  readonly #sent: Endpoint[] = [];
   /** The priorities that have been asked, by their endpoints; one twice where nobody further on could be asked in its place. */
   readonly #asked: (readonly Endpoint[])[] = [];
 
@@ -153,13 +158,13 @@ class PoolTries implements Tries {
   }
 
   next(now: number, onward: boolean): Choice | Refusal {
-    // In front, so that the one that failed last stays the last.
     if (onward) this.#tried = [...this.#asked.flat(), ...this.#tried];
     const choice = this.#pool.pick(this, this.#tried, now, Math.random);
-    if ("endpoint" in choice) {
-      this.#tried.push(choice.endpoint);
-      if (onward || !this.#asked.includes(choice.peers)) this.#asked.push(choice.peers);
-    }
+    if ("none" in choice) return choice;
+    if (onward && this.#sent.includes(choice.endpoint)) return { none: "no-healthy" };
+    this.#tried.push(choice.endpoint);
+    this.#sent.push(choice.endpoint);
+    if (onward || !this.#asked.includes(choice.peers)) this.#asked.push(choice.peers);
     return choice;
   }
 

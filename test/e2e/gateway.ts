@@ -168,6 +168,7 @@ const gateway :Workerd.Worker = (
 
 /** A request header that becomes `request.cf`, as JSON: what Cloudflare tells of where the request came in. */
 export const CF_HEADER = "cf-blob";
+
 function externalServer(service: number | TlsService): string {
   if (typeof service === "number") return `(address = "127.0.0.1:${service}", http = ())`;
   const { port, host, trusted, keypair } = service;

@@ -1,11 +1,13 @@
-/** What is taken while a request is under way (a place at an endpoint, a retry of the budget) is given back however it ends. */
+/**
+ * What is taken while a request is under way (a place at an endpoint, a retry of the budget) is given back however it ends, and nobody is
+ * asked twice without a retry.
+ */
 import { expect, it } from "vitest";
-import { type Attempt, type Course, forward } from "../../src/edge/forward.ts";
-import { type Choice, Traffic } from "../../src/edge/tries.ts";
-import type { RouteTable, TableRetry } from "../../src/table/table.ts";
+import { forward } from "../../src/edge/forward.ts";
+import { Traffic } from "../../src/edge/tries.ts";
+import type { RouteTable, TableRetry, Timeouts } from "../../src/table/table.ts";
 import { exchangeFor } from "../policies/exchange.ts";
 
-const action = { kind: "forward", backends: [0] } as const;
 const rules: TableRetry = {
   attempts: 1,
   on: [503],
@@ -14,71 +16,105 @@ const rules: TableRetry = {
   budget: { percent: 0, minimum: 1 },
 };
 
-/** Asks the one backend, of which two requests may be under way, as `prepare` and `fetch` would have it. */
-function gateway(
-  prepare: () => Promise<unknown> = async () => {},
-  fetch = async () => new Response("ok"),
-  certificate = false,
-) {
-  const cluster = { name: "eu", ingress: { env: "EU" }, scheme: "https", assertion: false, concurrency: 2 } as const;
+interface Backends {
+  /** By name, in order of priority: how many requests may be under way at each. */
+  readonly caps: Readonly<Record<string, number>>;
+  /** Asked with a certificate of the gateway's. */
+  readonly certificate?: boolean;
+  readonly timeouts?: Timeouts;
+  readonly retry?: TableRetry;
+  /** Makes a try ready. */
+  readonly prepare?: () => Promise<unknown>;
+  readonly fetch?: (backend: string) => Promise<Response>;
+}
+
+/** Asks them; gives the status, or why there is none. */
+function asking({ caps, retry, prepare = async () => {}, fetch = async () => new Response("ok"), ...own }: Backends) {
+  const { certificate = false, timeouts = { connect: 1_000, firstByte: 1_000, total: 1_000 } } = own;
+  const names = Object.keys(caps);
+  const cluster = (name: string) => ({ name, ingress: { env: name }, scheme: "https", concurrency: caps[name] });
   const traffic = new Traffic({
-    clusters: { eu: cluster },
-    backends: [{ name: "eu", cluster: "eu" }],
+    clusters: Object.fromEntries(names.map((name) => [name, cluster(name)])),
+    backends: names.map((name) => ({ name, cluster: name })),
   } as never as RouteTable);
-  return async (course: Partial<Course> = {}) => {
+  const action = { kind: "forward", backends: names.map((_, backend) => backend) } as const;
+  return async () => {
     const request = new Request("https://api.example.com/");
     const exchange = exchangeFor(request);
     const { answer } = await forward(exchange, request, {
       tries: traffic.triesOf(action, exchange, request),
-      prepare: async (_: Choice): Promise<Attempt> => {
+      prepare: async ({ backend }) => {
         await prepare();
-        const ingress = { path: "", certificate, fetch };
-        return { backend: "eu", url: request.url, ingress, headers: new Headers() };
+        const name = names[backend] as string;
+        const ingress = { path: "", certificate, fetch: () => fetch(name) };
+        return { backend: name, url: request.url, ingress, headers: new Headers() };
       },
-      timeouts: { connect: 1_000, firstByte: 1_000, total: 1_000 },
+      timeouts,
       maxBody: 0,
       copied: 0,
-      retry: { rules, budget: traffic.budgetOf(rules), cut: false },
-      ...course,
+      retry: retry && { rules: retry, budget: traffic.budgetOf(retry), cut: false },
     });
     return "failed" in answer ? answer.failed : answer.response.status;
   };
 }
 
 it("a place is taken from the moment at which it is chosen", async () => {
-  const ask = gateway(() => scheduler.wait(5));
+  const ask = asking({ caps: { eu: 2 }, prepare: () => scheduler.wait(5) });
   expect(await Promise.all([ask(), ask(), ask()])).toEqual([200, 200, "backend-overloaded"]);
   expect(await Promise.all([ask(), ask()])).toEqual([200, 200]);
 });
 
 it("a place is given back by a request that cannot be made ready", async () => {
   let ready = false;
-  const ask = gateway(async () => {
+  const prepare = async () => {
     if (!ready) throw new Error("not configured");
-  });
+  };
+  const ask = asking({ caps: { eu: 2 }, prepare });
   for (let n = 0; n < 3; n++) await expect(ask()).rejects.toThrow("not configured");
   ready = true;
   expect(await Promise.all([ask(), ask()])).toEqual([200, 200]);
 });
 
 it("a retry is given back to the budget by one that cannot be made ready", async () => {
-  let prepared = 0;
   let failing = true;
-  let asked = 0;
-  const ask = gateway(
-    async () => {
-      if (failing && ++prepared % 2 === 0) throw new Error("not configured");
-    },
-    async () => new Response(null, { status: failing || ++asked % 2 === 1 ? 503 : 200 }),
-  );
+  let prepared = 0;
+  const prepare = async () => {
+    if (++prepared % 2 === 0 && failing) throw new Error("not configured");
+  };
+  const fetch = async () => new Response(null, { status: prepared % 2 === 1 ? 503 : 200 });
+  const ask = asking({ caps: { eu: 2 }, retry: rules, prepare, fetch });
   for (let n = 0; n < 3; n++) await expect(ask()).rejects.toThrow("not configured");
   failing = false;
   expect(await ask()).toBe(200);
 });
 
+it("nobody is asked twice without a retry, also when the next one has no place left", async () => {
+  const asked: string[] = [];
+  let release: (response: Response) => void = () => {};
+  const fetch = async (name: string) => {
+    asked.push(name);
+    if (name !== "us") return new Response(null, { status: 503 });
+    return new Promise<Response>((resolve) => {
+      release = resolve;
+    });
+  };
+  const ask = asking({ caps: { eu: 10, asia: 10, us: 1 }, fetch });
+  const first = ask();
+  await scheduler.wait(1);
+  expect(await ask()).toBe(503);
+  expect(asked).toEqual(["eu", "asia", "us", "eu", "asia"]);
+  release(new Response("us"));
+  expect(await first).toBe(200);
+});
+
 it("a page that may refuse the gateway's certificate is not waited for any longer than another answer", async () => {
   const headers = { "content-type": "text/html", "content-length": "100" };
-  const page = async () => new Response(new ReadableStream(), { status: 400, headers });
-  const ask = gateway(undefined, page, true);
-  expect(await ask({ timeouts: { connect: 50, firstByte: 50, total: 100 } })).toBe("upstream-timeout");
+  const fetch = async () => new Response(new ReadableStream(), { status: 400, headers });
+  const ask = asking({
+    caps: { eu: 2 },
+    certificate: true,
+    timeouts: { connect: 50, firstByte: 50, total: 100 },
+    fetch,
+  });
+  expect(await ask()).toBe("upstream-timeout");
 });
