@@ -18,6 +18,7 @@ import * as ipFilter from "../policies/ip-filter.ts";
 import * as jwt from "../policies/jwt.ts";
 import * as middleware from "../policies/middleware.ts";
 import * as oidc from "../policies/oidc.ts";
+import * as oidcLogin from "../policies/oidc-login.ts";
 import * as rateLimit from "../policies/rate-limit.ts";
 import * as requestId from "../policies/request-id.ts";
 import * as scopes from "../policies/scopes.ts";
@@ -54,6 +55,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   clientCertificate: registered("client-certificate.ts", clientCertificate),
   hmac: registered("hmac.ts", hmac),
   forwardAuth: registered("forward-auth.ts", forwardAuth),
+  oidcLogin: registered("oidc-login.ts", oidcLogin),
   anyOf: registered("any-of.ts", anyOf),
   allOf: registered("all-of.ts", allOf),
   anonymous: registered("anonymous.ts", anonymous),

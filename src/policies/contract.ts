@@ -135,7 +135,13 @@ export interface Authenticator {
   withhold?(exchange: Exchange): void;
 }
 
-export type Authentication = Admission | Refusal;
+export type Authentication = Admission | Refusal | Step;
+
+/** A step on the way to a credential, such as the end of a login: the policy answers, and nobody is let in or refused. */
+export interface Step {
+  readonly step: "login" | "logout";
+  readonly answer: (exchange: Exchange) => Response;
+}
 
 /** Shared between requests, hence frozen. */
 export interface Admission {
@@ -195,7 +201,7 @@ export interface DecisionRecord {
   readonly attempts: { backend: string; region?: string; status?: number; error?: string; ms: number }[];
   status: number;
   /** Why the gateway itself gave this answer; absent when the origin did. */
-  reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy";
+  reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy" | "login" | "logout";
   /** Milliseconds until the response's headers, in the cluster and in all. */
   upstreamMs: number;
   totalMs: number;

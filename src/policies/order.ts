@@ -44,6 +44,7 @@ export const policyOrder: readonly OrderedPolicy[] = [
     "clientCertificate",
     "hmac",
     "forwardAuth",
+    "oidcLogin",
     "anyOf",
     "allOf",
     "anonymous",

@@ -9,6 +9,7 @@ export const problems = {
   "path-encoded-slash": [400, "The path has an encoded slash or a backslash"],
   "path-traversal": [400, "The path leads above the root"],
   "host-invalid": [400, "The Host header is not a host name"],
+  "login-failed": [400, "The login was not completed"],
   "token-missing": [401, "A token is needed"],
   "token-invalid": [401, "The token is not valid"],
   "token-expired": [401, "The token has expired"],

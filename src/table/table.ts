@@ -247,6 +247,7 @@ export type PolicyName =
   | "clientCertificate"
   | "hmac"
   | "forwardAuth"
+  | "oidcLogin"
   | "anyOf"
   | "allOf"
   | "anonymous"

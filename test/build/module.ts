@@ -43,7 +43,7 @@ export const markedIn = (files: Files): string[] =>
 
 /** A module's usual beginning: every name of the language, and a cluster. */
 export const PRELUDE = `
-import { allow, anyOf, api, apiKey, authorize, caller, request, binding, cluster, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, plan, rateLimit, redirect, requestId,
+import { allow, anyOf, api, apiKey, authorize, caller, request, binding, cluster, consumer, cors, env, filter, gateway, headers, ipFilter, jwt, oidcLogin, plan, rateLimit, redirect, requestId,
   route, scopes, secret, securityHeaders, split, without } from "portcullis";
 const eu = cluster("eu", { ingress: env("EU"), services: { path: "/{service}" } });
 const token = jwt({ issuer: "https://login.example.com", jwks: "https://login.example.com/keys" });
