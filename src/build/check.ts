@@ -81,6 +81,7 @@ function checkListeners(
 /** Policies that cannot be without a store, and what for. */
 const STORED: Partial<Record<PolicyName, (options: Readonly<Record<string, unknown>>) => string | undefined>> = {
   rateLimit: () => "count in",
+  penaltyBox: () => "count failures in",
   apiKey: () => "look keys up in",
   basic: ({ store }) => (store === true ? "look users up in" : undefined),
   hmac: ({ nonce }) => (nonce === false ? undefined : "remember nonces in"),

@@ -24,6 +24,7 @@ export const problems = {
   "method-not-allowed": [405, "The path does not have this method"],
   "body-too-large": [413, "The request body is too large"],
   "url-too-long": [414, "The URL is too long"],
+  "client-blocked": [429, "Too many failures"],
   "rate-limited": [429, "Too many requests"],
   "client-closed": [499, "The client went away"],
   internal: [500, "The gateway failed"],

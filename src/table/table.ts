@@ -239,6 +239,7 @@ export type PolicyName =
   | "securityHeaders"
   | "cors"
   | "ipFilter"
+  | "penaltyBox"
   | "jwt"
   | "oidc"
   | "introspection"
