@@ -24,6 +24,8 @@ export { ipFilter } from "./policies/ip-filter.ts";
 export { jwt } from "./policies/jwt.ts";
 export { middleware } from "./policies/middleware.ts";
 export { oidc } from "./policies/oidc.ts";
+export { oidcLogin } from "./policies/oidc-login.ts";
+export { penaltyBox } from "./policies/penalty-box.ts";
 export { rateLimit } from "./policies/rate-limit.ts";
 export { requestId } from "./policies/request-id.ts";
 export { scopes } from "./policies/scopes.ts";

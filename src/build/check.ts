@@ -84,6 +84,7 @@ function checkListeners(
 const STORED: Partial<Record<PolicyName, (options: Readonly<Record<string, unknown>>) => string | undefined>> = {
   rateLimit: () => "count in",
   concurrency: () => "count in",
+  penaltyBox: () => "count failures in",
   apiKey: () => "look keys up in",
   basic: ({ store }) => (store === true ? "look users up in" : undefined),
   hmac: ({ nonce }) => (nonce === false ? undefined : "remember nonces in"),

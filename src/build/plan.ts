@@ -21,6 +21,7 @@ import type { Reference as Declared } from "../config/values.ts";
 import { type AuthorizeConfig, operandsOf } from "../policies/authorize.ts";
 import type { CompileContext, MemberPolicy } from "../policies/contract.ts";
 import { middleware } from "../policies/middleware.ts";
+import type { OidcLoginConfig } from "../policies/oidc-login.ts";
 import { authenticates, policyOrder } from "../policies/order.ts";
 import type { RateLimitConfig } from "../policies/rate-limit.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
@@ -129,6 +130,7 @@ class Plan {
       .map(({ held, ...one }) => this.#route(one, held));
     if (!this.#gatewayApi) this.#refuseAmbiguity(routes);
     this.#refuseForged(routes);
+    this.#refuseLostLogins(routes, unmatched);
     const names = (fits: (reference: Declared) => boolean) =>
       [...this.#references.values()]
         .filter(fits)
@@ -461,6 +463,22 @@ class Plan {
     }
   }
 
+  /** Browsers come back from a login to a path that some route with the login must have; else they find nothing there. */
+  #refuseLostLogins(routes: readonly TableRoute[], unmatched: readonly number[]): void {
+    for (const [position, policy] of this.#policies.values.entries()) {
+      const holding = routes.filter(({ policies }) => policies.includes(position));
+      for (const { callbackPath, logoutPath } of loginsIn(policy)) {
+        for (const path of unmatched.includes(position) ? [] : [callbackPath, logoutPath]) {
+          if (holding.some(({ matches }) => matches.some((match) => takesGet(match, path)))) continue;
+          const route = holding[0] as TableRoute;
+          const message = `signs browsers in, but no route with that policy has the path ${path}`;
+          const fix = `give the policy to a route whose path is "/*" or "${path.replace(/[^/]+$/, "*")}"`;
+          this.#problems.add(this.#declarations.get(`route ${route.id}`), `route "${route.id}"`, message, fix);
+        }
+      }
+    }
+  }
+
   #hashKeys(action: TableAction): TableHashKey[] {
     if (action.kind === "split") return action.arms.flatMap((arm) => this.#hashKeys(arm.action));
     if (action.kind !== "pool") return [];
@@ -524,6 +542,20 @@ class Plan {
       }
     }
   }
+}
+
+/** Those of the policy, or within it. */
+function loginsIn({ policy, config }: MemberPolicy): OidcLoginConfig[] {
+  if (policy === "oidcLogin") return [config as OidcLoginConfig];
+  const { members } = config as { members?: readonly MemberPolicy[] };
+  return Array.isArray(members) ? members.flatMap(loginsIn) : [];
+}
+
+function takesGet({ path: { kind, value }, methods }: TableMatch, path: string): boolean {
+  if (methods && !methods.includes("GET")) return false;
+  if (kind === "regex") return new RegExp(`^(?:${value})$`).test(path);
+  const form = value.replace(/[\\^$.*+?()[\]|]/g, "\\$&").replace(/\{\w+\}/g, "[^/]+");
+  return new RegExp(kind === "exact" ? `^${form}$` : `^${form.replace(/\/$/, "")}(?:/|$)`).test(path);
 }
 
 function headersInRules({ policy, config }: TablePolicy): string[] {

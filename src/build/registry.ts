@@ -19,6 +19,8 @@ import * as ipFilter from "../policies/ip-filter.ts";
 import * as jwt from "../policies/jwt.ts";
 import * as middleware from "../policies/middleware.ts";
 import * as oidc from "../policies/oidc.ts";
+import * as oidcLogin from "../policies/oidc-login.ts";
+import * as penaltyBox from "../policies/penalty-box.ts";
 import * as rateLimit from "../policies/rate-limit.ts";
 import * as requestId from "../policies/request-id.ts";
 import * as scopes from "../policies/scopes.ts";
@@ -47,6 +49,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   securityHeaders: registered("security-headers.ts", securityHeaders),
   cors: registered("cors.ts", cors),
   ipFilter: registered("ip-filter.ts", ipFilter),
+  penaltyBox: registered("penalty-box.ts", penaltyBox),
   jwt: registered("jwt.ts", jwt),
   oidc: registered("oidc.ts", oidc),
   introspection: registered("introspection.ts", introspection),
@@ -55,6 +58,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   clientCertificate: registered("client-certificate.ts", clientCertificate),
   hmac: registered("hmac.ts", hmac),
   forwardAuth: registered("forward-auth.ts", forwardAuth),
+  oidcLogin: registered("oidc-login.ts", oidcLogin),
   anyOf: registered("any-of.ts", anyOf),
   allOf: registered("all-of.ts", allOf),
   anonymous: registered("anonymous.ts", anonymous),

@@ -79,6 +79,7 @@ export const authenticator: MakeAuthenticator<AllOfConfig> = (config, runtime) =
       const { policy, authenticator } = members[i] as (typeof members)[number];
       const outcome = authenticator.authenticate(c);
       if (outcome instanceof Promise) return outcome.then((settled) => take(c, i, policy, settled, admitted));
+      if ("step" in outcome) return outcome;
       const refused = accept(policy, outcome, admitted);
       if (refused) return refusing(c, i, refused, admitted);
     }
@@ -86,6 +87,7 @@ export const authenticator: MakeAuthenticator<AllOfConfig> = (config, runtime) =
   };
 
   const take = (c: GatewayContext, i: number, policy: PolicyName, outcome: Authentication, admitted: Admitted[]) => {
+    if ("step" in outcome) return outcome;
     const refused = accept(policy, outcome, admitted);
     return refused ? refusing(c, i, refused, admitted) : ask(c, i + 1, admitted);
   };
@@ -110,7 +112,7 @@ export const authenticator: MakeAuthenticator<AllOfConfig> = (config, runtime) =
 export const run: PolicyRun<AllOfConfig> = authenticating("allOf", authenticator);
 
 /** Adds an admission to the others; the refusal, if it is one. */
-function accept(policy: PolicyName, outcome: Authentication, admitted: Admitted[]): Refusal | undefined {
+function accept(policy: PolicyName, outcome: Admission | Refusal, admitted: Admitted[]): Refusal | undefined {
   if ("refused" in outcome) return outcome;
   admitted.push({ policy, admission: outcome });
   return undefined;

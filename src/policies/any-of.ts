@@ -106,7 +106,7 @@ export const authenticator: MakeAuthenticator<AnyOfConfig> = (config, runtime) =
   ): Promise<Authentication> => {
     const { policy } = members[position] as (typeof members)[number];
     const outcome = await pending;
-    if (!("refused" in outcome)) return by(policy, outcome);
+    if (!("refused" in outcome)) return "step" in outcome ? outcome : by(policy, outcome);
     refusals.push({ policy, refusal: outcome });
     return ask(c, position + 1, refusals);
   };
@@ -116,7 +116,7 @@ export const authenticator: MakeAuthenticator<AnyOfConfig> = (config, runtime) =
       const { policy, authenticator } = members[i] as (typeof members)[number];
       const outcome = authenticator.authenticate(c);
       if (outcome instanceof Promise) return from(c, i, refusals, outcome);
-      if (!("refused" in outcome)) return by(policy, outcome);
+      if (!("refused" in outcome)) return "step" in outcome ? outcome : by(policy, outcome);
       refusals.push({ policy, refusal: outcome });
     }
     return noneOf(c, refusals);

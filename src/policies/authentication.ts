@@ -21,6 +21,11 @@ export function authenticating<Config>(policy: PolicyName, make: MakeAuthenticat
     const authenticator = make(config, runtime);
     const settle = (exchange: Exchange, outcome: Authentication): Response | undefined => {
       authenticator.withhold?.(exchange);
+      if ("step" in outcome) {
+        exchange.record.reason = outcome.step;
+        pass(exchange, policy, { step: outcome.step });
+        return outcome.answer(exchange);
+      }
       if (!("refused" in outcome)) {
         admit(exchange, policy, outcome);
         return undefined;

@@ -139,7 +139,13 @@ export interface Authenticator {
   withhold?(exchange: Exchange): void;
 }
 
-export type Authentication = Admission | Refusal;
+export type Authentication = Admission | Refusal | Step;
+
+/** A step on the way to a credential, such as the end of a login: the policy answers, and nobody is let in or refused. */
+export interface Step {
+  readonly step: "login" | "logout";
+  readonly answer: (exchange: Exchange) => Response;
+}
 
 /** Shared between requests, hence frozen. */
 export interface Admission {
@@ -204,7 +210,7 @@ export interface DecisionRecord {
   /** Of an answer that the gateway itself gave to a gRPC client, whose HTTP status is always 200. */
   grpcStatus?: number;
   /** Why the gateway itself gave this answer; absent when the origin did. */
-  reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy";
+  reason?: ProblemCode | "redirect" | "preflight" | "options" | "policy" | "login" | "logout";
   /** More of the reason, for the operator alone. */
   detail?: string;
   /** Milliseconds until the response's headers, in the cluster and in all. */

@@ -35,6 +35,11 @@ export const policyOrder: readonly OrderedPolicy[] = [
       "a preflight has no credentials, so it is answered before they are asked for; and a refusal must be readable for the page that caused it",
   },
   { policy: "ipFilter", repeat: "add", reason: "the cheapest refusal: one comparison, no crypto, no store, no body" },
+  {
+    policy: "penaltyBox",
+    repeat: "replace",
+    reason: "who is blocked is refused before a credential is looked at; counts what the policies behind it refuse",
+  },
   ...authenticating(
     "jwt",
     "oidc",
@@ -44,6 +49,7 @@ export const policyOrder: readonly OrderedPolicy[] = [
     "clientCertificate",
     "hmac",
     "forwardAuth",
+    "oidcLogin",
     "anyOf",
     "allOf",
     "anonymous",

@@ -63,8 +63,8 @@ export function cases(all: readonly (readonly [name: string, text: string, ...to
 /** A module's usual beginning: every name of the language, and a cluster. */
 export const PRELUDE = `
 import { allow, anyOf, api, apiKey, authorize, balance, binding, caller, cluster, concurrency, consumer, cors, env, filter, gateway, headers,
-  ipFilter, jwt, listener, mirror, missing, nearest, plan, rateLimit, redirect, request, requestId, route, scopes, secret, securityHeaders,
-  split, without } from "portcullis";
+  ipFilter, jwt, listener, mirror, missing, nearest, oidcLogin, plan, rateLimit, redirect, request, requestId, route, scopes, secret,
+  securityHeaders, split, without } from "portcullis";
 const eu = cluster("eu", { ingress: env("EU"), services: { path: "/{service}" } });
 const token = jwt({ issuer: "https://login.example.com", jwks: "https://login.example.com/keys" });
 `;

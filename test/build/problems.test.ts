@@ -833,6 +833,19 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       "combine them: anyOf(jwt(...), apiKey(...)) for either, allOf(...) for both",
     ],
     [
+      "that sign browsers in and have nowhere for them to come back to",
+      `const login = oidcLogin({ issuer: "https://login.example.com", clientId: "web", clientSecret: secret("S"), cookieKey: secret("K"),
+  logoutPath: "/account/logout" });
+export default api("shop", {}, [
+  route("all", { path: "/account/*", methods: ["GET"] }, { policies: [anyOf(token, login)], to: eu }), //!
+  route("callback", { path: "/auth/{step}", methods: ["POST"] }, { policies: [anyOf(token, login)], to: eu }),
+  route("other", { path: "/*" }, { to: eu }),
+]);`,
+      ROUTE,
+      "signs browsers in, but no route with that policy has the path /auth/callback",
+      'give the policy to a route whose path is "/*" or "/auth/*"',
+    ],
+    [
       "with rules about nobody",
       inRoute("{}", '{ to: eu, policies: [authorize(allow("staff", caller.groups.has("staff")))] }'),
       ROUTE,

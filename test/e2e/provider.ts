@@ -1,11 +1,15 @@
 /** A real OAuth 2 authorisation server: the oidc-provider package, issuing access tokens to one client, signed or opaque. */
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, generateKeyPair } from "jose";
+import type Provider from "oidc-provider";
 import { vi } from "vitest";
 import { AUDIENCE } from "./issuer.ts";
 
 export const CLIENT = { id: "warehouse", secret: "the-secret-of-the-warehouse" };
+
+/** Signs browsers in. */
+export const WEB = { id: "web", secret: "the-secret-of-the-web", host: "api.example.com", user: "alice" };
 
 /** The resource whose tokens are opaque. */
 const OPAQUE = "https://opaque.example.com";
@@ -40,8 +44,8 @@ export async function startProvider(): Promise<RunningProvider> {
   const { privateKey } = await generateKeyPair("ES256", { extractable: true });
   // It warns of Node versions that it was not tested with and of keeping its state in memory; here both are as they should be.
   const warnings = vi.spyOn(console, "warn").mockReturnValue();
-  const { default: Provider } = await import("oidc-provider");
-  const provider = new Provider(issuer, {
+  const { default: OidcProvider } = await import("oidc-provider");
+  const provider = new OidcProvider(issuer, {
     clients: [
       {
         client_id: CLIENT.id,
@@ -51,10 +55,27 @@ export async function startProvider(): Promise<RunningProvider> {
         redirect_uris: [],
         id_token_signed_response_alg: "ES256",
       },
+      {
+        client_id: WEB.id,
+        client_secret: WEB.secret,
+        grant_types: ["authorization_code"],
+        response_types: ["code"],
+        redirect_uris: [`http://${WEB.host}/auth/callback`],
+        post_logout_redirect_uris: [`http://${WEB.host}/`],
+        id_token_signed_response_alg: "ES256",
+      },
     ],
+    findAccount: (_, sub) => ({
+      accountId: sub,
+      claims: () => ({ sub, email: `${sub}@example.com`, name: "Alice", groups: ["staff"] }),
+    }),
+    claims: { openid: ["sub"], email: ["email"], profile: ["name", "groups"] },
+    // Else only the userinfo endpoint would tell claims.
+    conformIdTokenClaims: false,
+    interactions: { url: (_, { uid }) => `/interaction/${uid}` },
     ttl: { ClientCredentials: 600 },
     jwks: { keys: [{ ...(await exportJWK(privateKey)), kid: "provider-1", alg: "ES256", use: "sig" }] },
-    cookies: { keys: ["not used: no browser signs in here"] },
+    cookies: { keys: ["signs the cookies of the provider itself"] },
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
@@ -75,6 +96,8 @@ export async function startProvider(): Promise<RunningProvider> {
   const callback = provider.callback();
   server.on("request", (request, response) => {
     if (request.url === "/token/introspection") introspected++;
+    // Whoever comes is the user, and consents.
+    if (request.url?.startsWith("/interaction/")) return interact(provider, request, response);
     return callback(request, response);
   });
   const post = (path: string, parameters: Record<string, string>) =>
@@ -108,4 +131,16 @@ export async function startProvider(): Promise<RunningProvider> {
     listen,
     close: pause,
   };
+}
+
+async function interact(provider: Provider, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { prompt, params, session } = await provider.interactionDetails(request, response);
+  if (prompt.name === "login") {
+    await provider.interactionFinished(request, response, { login: { accountId: WEB.user } });
+    return;
+  }
+  const grant = new provider.Grant({ accountId: session?.accountId as string, clientId: params.client_id as string });
+  grant.addOIDCScope(params.scope as string);
+  const consent = { grantId: await grant.save() };
+  await provider.interactionFinished(request, response, { consent }, { mergeWithLastSubmission: true });
 }

@@ -9,6 +9,8 @@ export interface StubbedStore {
   readonly values: Map<string, string>;
   /** Commands that were sent, in order. */
   readonly asked: (readonly string[])[];
+  /** What scripts give; the stub runs none. */
+  evaluate: (command: readonly string[]) => unknown;
   /** Answers instead of the store. */
   answer: (() => Response | Promise<Response>) | undefined;
 }
@@ -23,7 +25,7 @@ export const tableWithStore = (consumers: RouteTable["consumers"] = {}): RouteTa
 
 /** vi.restoreAllMocks() takes it away. Knows the commands that policies use. */
 export function stubStore(): StubbedStore {
-  const store: StubbedStore = { values: new Map(), asked: [], answer: undefined };
+  const store: StubbedStore = { values: new Map(), asked: [], evaluate: () => null, answer: undefined };
   const run = ([name = "", key = "", value = "", ...options]: readonly string[]): unknown => {
     switch (name.toLowerCase()) {
       case "get":
@@ -32,6 +34,8 @@ export function stubStore(): StubbedStore {
         if (options.some((option) => String(option).toLowerCase() === "nx") && store.values.has(key)) return null;
         store.values.set(key, value);
         return "OK";
+      case "eval":
+        return store.evaluate([name, key, value, ...options]);
       default:
         throw new Error(`the stub does not know ${name}`);
     }
