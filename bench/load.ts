@@ -43,7 +43,7 @@ export function load({ port, request, count, concurrency, status }: Load): Promi
         text += chunk;
         const end = endOfResponse(text);
         if (end === undefined) return;
-        const got = Number(text.slice(9, 12));
+        const got = statusOf(text);
         if (got !== status) return fail(new Error(`answered ${got} instead of ${status}:\n${text.slice(0, end)}`));
         text = text.slice(end);
         if (++answered === count) resolve();
@@ -58,8 +58,10 @@ export function load({ port, request, count, concurrency, status }: Load): Promi
   });
 }
 
+export const statusOf = (text: string): number => Number(text.slice(9, 12));
+
 /** Where the response that `text` begins with ends (RFC 9112, 6.3), or undefined while it is not whole. */
-function endOfResponse(text: string): number | undefined {
+export function endOfResponse(text: string): number | undefined {
   const head = text.indexOf("\r\n\r\n");
   if (head === -1) return undefined;
   const fields = text.slice(0, head);

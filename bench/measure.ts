@@ -1,4 +1,5 @@
 import { load } from "./load.ts";
+import { pace } from "./pace.ts";
 import { cpuTime, type Running } from "./processes.ts";
 
 /** One thing to measure. */
@@ -39,6 +40,26 @@ export async function measureRows(
       await settle();
       measured.get(row.name)?.push((cpuTime(row.running.pid) - before) / requests / 1_000);
       done(`round ${round} of ${rounds}`);
+    }
+  }
+  return measured;
+}
+
+/** Requests a second, and in one turn, where latencies are measured. */
+export const PACE = { rate: 1_000, count: 500 };
+
+/** The 99th percentile of latencies at a steady rate, in milliseconds, by row and round; rows take turns as above. */
+export async function measureLatencies(
+  rows: readonly Row[],
+  rounds: number,
+  done: (what: string) => void,
+): Promise<Map<string, number[]>> {
+  const measured = new Map<string, number[]>(rows.map(({ name }) => [name, []]));
+  for (let round = 1; round <= rounds; round++) {
+    for (const { name, running, request, status } of shuffled(rows)) {
+      const took = await pace({ port: running.port, request, status, ...PACE });
+      measured.get(name)?.push(took.sort((a, b) => a - b)[Math.floor(took.length * 0.99)] as number);
+      done(`pace, round ${round} of ${rounds}`);
     }
   }
   return measured;

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
 import { redisServerAvailable } from "../src/dev/redis.ts";
-import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
+import { CONCURRENCY, measureLatencies, measureRows, measureStart, PACE, ratios, summary } from "./measure.ts";
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
@@ -22,7 +22,7 @@ import { type RowName, startRows } from "./rows.ts";
 const PARTS = {
   gateway: "a gateway of 10 routes without a limiter",
   limiter: "the same with a limit that asks Redis",
-  leased: "the same with a leased limit, against the gateway without one",
+  leased: "the same with a leased limit, against the gateway without one; and what that adds to latencies",
   routes: "10,000 routes against 10, for a match and for a 404",
   hono: "hono/proxy",
   nginx: "nginx as a proxy, where it is installed",
@@ -35,6 +35,8 @@ type Part = keyof typeof PARTS;
 /** A compilation and a start take seconds, and vary less than requests do. */
 const COMPILATIONS = 3;
 const START_ROUNDS = 15;
+/** Half a second each. */
+const PACE_ROUNDS = 30;
 
 const options = new Command("npm run bench --")
   .description("What the gateway costs in CPU time, against a bare fetch(request) Worker")
@@ -77,7 +79,8 @@ if (!nginx) notes.push("nginx is not installed: there is no row of it, and the o
 const rowNames = measuresCpu ? rowsWanted() : [];
 const workers = workersWanted();
 const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
-const progress = new Progress(workers.length + rowNames.length * (rounds + 1) + 2 * startRounds);
+const paceRounds = wanted("leased") && measuresCpu ? Math.min(rounds, PACE_ROUNDS) : 0;
+const progress = new Progress(workers.length + rowNames.length * (rounds + 1) + 2 * (paceRounds + startRounds));
 
 const built = await buildWorkers();
 const figures: Figure[] = rowNames.length > 0 ? await rowFigures() : [];
@@ -161,6 +164,8 @@ async function buildWorkers(): Promise<{ name: string; ms: number; gzipBytes: nu
 async function rowFigures(): Promise<Figure[]> {
   const rows = await startRows(rowNames, nginx !== undefined);
   const measured = await measureRows(rows, { rounds, requests }, (what) => progress.step(what));
+  const paced = rows.filter(({ name }) => name === "gateway" || name === "leased");
+  const latencies = await measureLatencies(paceRounds > 0 ? paced : [], paceRounds, (what) => progress.step(what));
   await Promise.all(rows.map(({ running }) => running.stop()));
   const values = (name: RowName) => measured.get(name) as number[];
   const ofBare = (name: RowName, label: string, target?: number): Figure[] => {
@@ -174,12 +179,21 @@ async function rowFigures(): Promise<Figure[]> {
     const { median: value, quartiles } = summary(ratios(values(name), values(few)));
     return [{ name: `${name}-of-${few}`, label, unit: "×", value, quartiles, ...(target !== undefined && { target }) }];
   };
+  const addedLatency = (): Figure[] => {
+    const [without, leased] = [latencies.get("gateway"), latencies.get("leased")];
+    if (!without || !leased) return [];
+    // Of the quietest turns: a neighbour on the machine holds a request up for longer than a store does.
+    const value = Math.min(...leased) - Math.min(...without);
+    const label = `what it adds to the p99 of latency at ${PACE.rate} requests/s, in the quietest of ${paceRounds} turns`;
+    return [{ name: "leased-latency", label, unit: "ms", value, target: 2 }];
+  };
   return [
     ...ofBare("bare", "bare Worker, fetch(request)"),
     ...ofBare("gateway", "gateway: match, jwt, filter, split, headers, record", 1.35),
     ...ofBare("limiter", "the same and a limit, which asks Redis each time", 2.3),
     ...ofBare("leased", "the same and a leased limit", 1.4),
     ...ofTen("leased", "gateway", "a leased limit against none", 1.05),
+    ...addedLatency(),
     ...ofBare("routes", "gateway with 10,000 routes"),
     ...ofTen("routes", "gateway", "10,000 routes against 10", 1.03),
     ...ofBare("miss", "404 with 10 routes"),
