@@ -837,6 +837,13 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       "give gateway({ store: { url: env(...), token: secret(...) } })",
     ],
     [
+      "that count what is under way without a store",
+      'const cap = concurrency({ limit: 5 }); //!\nexport default api("shop", { policies: [cap] }, [route("all", {}, { to: eu })]);',
+      "policy concurrency",
+      "has no store to count in",
+      "give gateway({ store: { url: env(...), token: secret(...) } })",
+    ],
+    [
       "that ask for scopes of nobody",
       inRoute("{}", '{ to: eu, policies: [scopes("read")] }'),
       ROUTE,
@@ -853,6 +860,17 @@ export default gateway({ policies: [cors({ origins: ["https://a.example.com"] })
       ROUTE,
       "limits by who is calling, but nothing says who that is",
       'add jwt({ ... }), or use per: "client"',
+    ],
+    [
+      "that count what is under way by a header that only the gateway may say",
+      `export default gateway({ store: { url: env("R"), token: secret("T") } }, [
+  api("shop", {}, [
+    route("all", {}, { to: eu, policies: [concurrency({ per: { header: "X-Consumer-Id" }, limit: 1 })] }), //!
+  ]),
+]);`,
+      ROUTE,
+      'goes by the header "x-consumer-id", which only the gateway may say: here it is whatever the client sent',
+      'go by "consumer", { claim: ... } or a header of the client\'s own',
     ],
     [
       "that know two consumers of a name",
