@@ -51,6 +51,8 @@ export class Lease {
   /** What was left in the store, and until when it has no more. */
   #room = 0;
   #refusedUntil = Number.NEGATIVE_INFINITY;
+  /** Until when a hot key is refused without waiting for the store, which is asked in the background meanwhile. */
+  #restUntil = Number.NEGATIVE_INFINITY;
   #moreAt = 0;
   /** Units that were asked for, refusals included: what counts is less by a factor of e after each `#memory` ms. */
   #demand = 0;
@@ -94,7 +96,7 @@ export class Lease {
 
   /** Whether the store is known not to have that much. */
   refuses(cost: number, now: number): boolean {
-    return now < this.#refusedUntil && cost > this.#room;
+    return now < this.#restUntil && cost > this.#room;
   }
 
   refused(): void {
@@ -193,7 +195,9 @@ export class Lease {
     this.#latency = now - errand.sentAt;
     this.#room = room;
     this.#refusals = 0;
-    this.#refusedUntil = wait > 0 ? now + Math.max(wait, this.#rest(errand.need, now)) : Number.NEGATIVE_INFINITY;
+    const rest = wait > 0 ? this.#rest(errand.need, now) : 0;
+    this.#refusedUntil = wait > 0 ? now + Math.max(wait, rest) : Number.NEGATIVE_INFINITY;
+    this.#restUntil = this.#refusedUntil + rest;
     this.#turn = now + life;
     this.#moreAt = this.#bucket ? now + Math.max(wait, Math.ceil(this.rule.window / this.rule.quota)) : this.#turn;
     return own > 0;

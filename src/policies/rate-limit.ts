@@ -191,7 +191,7 @@ export function compile(options: RateLimitOptions, context: CompileContext): Rat
   }
   // A denied call with an amount above 1 may or may not have been counted by the library's sliding window (2.2.0), and its reply
   // does not tell. Requests of one cost are counted as requests instead; in a shared bucket costs may differ.
-  const unit = algorithm === "tokenBucket" || shared !== undefined ? 1 : cost;
+  const unit = leased || costHeader !== undefined || algorithm === "tokenBucket" || shared !== undefined ? 1 : cost;
   if (shared !== undefined && cost > 1 && algorithm === "slidingWindow" && !leased && costHeader === undefined) {
     context.problem(
       "a sliding window cannot be shared at a cost above 1",

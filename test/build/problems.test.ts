@@ -919,6 +919,17 @@ export default api("shop", {}, [
       'add jwt({ ... }), or use per: "client"',
     ],
     [
+      "that count what is under way by a header that only the gateway may say",
+      `export default gateway({ store: { url: env("R"), token: secret("T") } }, [
+  api("shop", {}, [
+    route("all", {}, { to: eu, policies: [concurrency({ per: { header: "X-Consumer-Id" }, limit: 1 })] }), //!
+  ]),
+]);`,
+      ROUTE,
+      'goes by the header "x-consumer-id", which only the gateway may say: here it is whatever the client sent',
+      'go by "consumer", { claim: ... } or a header of the client\'s own',
+    ],
+    [
       "that know two consumers of a name",
       inList(
         'const a = consumer("a", { claims: { sub: "1" } });\nconst other = consumer("a", { claims: { sub: "2" } }); //!',

@@ -94,12 +94,19 @@ describe("a hot key", () => {
     },
   );
 
-  it("is waited for by few, and those are the first", async () => {
-    const rule = { algorithm: "slidingWindow", quota: 100_000, window: 60_000 } as const;
-    const scenario = { ...TROUBLE, seed: 7, rule, duration: 60_000, isolates: 1, rate: 1_000, keys: 1, skew: 0 };
-    const { waits, requests } = await simulateFleet({ ...scenario, dying: 0, lost: 0 });
-    expect(waits / requests).toBeLessThan(0.005);
-  });
+  it.each(algorithms)(
+    "adds nothing to the latency of 99 %% at 1,000 requests a second, once it is warm: %s",
+    async (algorithm) => {
+      const rule = { algorithm, quota: 100_000, window: 60_000 };
+      const scenario = { ...TROUBLE, seed: 7, rule, duration: 90_000, isolates: 1, rate: 1_000, keys: 1, skew: 0 };
+      const { waits, requests } = await simulateFleet({ ...scenario, dying: 0 });
+      const warm = waits.filter(({ at }) => at > 1_000);
+      expect(warm.length).toBeLessThan(requests / 100);
+      // Those are at the turn of the minute, or wait for a reply that was lost.
+      expect(waits.length).toBeLessThan(requests / 100);
+      for (const { ms } of waits) expect(ms).toBeLessThanOrEqual(501);
+    },
+  );
 });
 
 describe("a key that is asked for now and then", () => {

@@ -56,8 +56,8 @@ export interface FleetReport {
   readonly calls: readonly number[];
   /** Calls without a reply. */
   readonly failures: number;
-  /** Requests that had to wait. */
-  readonly waits: number;
+  /** How long requests had to wait in milliseconds, and when they came. */
+  readonly waits: readonly { readonly at: number; readonly ms: number }[];
   /** When the simulation began, by the store's clock. */
   readonly start: number;
   /** Leases that the isolates hold in the end, all together. */
@@ -79,7 +79,8 @@ export async function simulateFleet(scenario: FleetScenario): Promise<FleetRepor
   const oneWay = () => least + exponential(mean - least);
   const events = new Events();
   const counting = countWithLeases([rule], cost, timeout);
-  let [failures, waits] = [0, 0];
+  let failures = 0;
+  const waits: FleetReport["waits"][number][] = [];
   /** When the script ran whose reply is being handled, and on which key. */
   let handled: { readonly key: string; readonly ranAt: number } | undefined;
   const redis = new LimitModel();
@@ -160,8 +161,12 @@ export async function simulateFleet(scenario: FleetScenario): Promise<FleetRepor
       admissions.push({ key, at: own ?? START + events.now });
     };
     const outcome = counting(host, [name], () => {});
-    if (outcome instanceof Promise) waits += 1;
-    if (outcome instanceof Promise) events.settle(() => outcome.then((counted) => note(counted, true)));
+    const came = events.now;
+    const waited = (counted: Counted | Failure) => {
+      waits.push({ at: came, ms: events.now - came });
+      note(counted, true);
+    };
+    if (outcome instanceof Promise) events.settle(() => outcome.then(waited));
     else note(outcome, false);
     const next = arrivalAfter(events.now);
     if (next < duration) events.at(next, request);
