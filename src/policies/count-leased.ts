@@ -96,10 +96,10 @@ class LeasedCounting {
       const short = this.#short(now);
       if (short.some((lease) => lease.awaits(now))) {
         // The promise of another request's call must not be awaited here (docs/design.md), so this one looks again and again.
-        for (const lease of short) lease.waiting += this.#cost;
+        for (const lease of short) lease.joined(this.#cost);
         const pause = Math.min(Math.max((now - started) / 8, NEXT_LOOK[0]), NEXT_LOOK[1]);
         await store.sleep(Math.min(pause, deadline - now));
-        for (const lease of short) lease.waiting -= this.#cost;
+        for (const lease of short) lease.left(this.#cost);
         continue;
       }
       const asked = store.ask(
@@ -107,7 +107,7 @@ class LeasedCounting {
         this.#waitUntil,
       );
       // Others may wait for these units, too: they must not be lost when this client goes away, or its time is over first.
-      this.#waitUntil(asked);
+      this.#waitUntil(asked.catch(() => {}));
       const said = await (now + this.#timeout <= deadline ? asked : Promise.race([asked, store.sleep(deadline - now)]));
       if (!said) return { failure: "timeout" };
       if ("failure" in said) return said;
@@ -140,15 +140,21 @@ class LeasedCounting {
     for (const lease of this.#store.leases.dropped(RETURNED_AT_ONCE)) {
       calls.push([lease, lease.surrender(now, this.#patience)]);
     }
-    if (calls.length > 0) this.#waitUntil(this.#run(calls));
+    if (calls.length > 0) this.#waitUntil(this.#run(calls).catch(() => {}));
   }
 
   /** Resolves to the leases of which the errand's need was granted, with the window that this belongs to. */
   async #run(calls: readonly Call[]): Promise<Map<Lease, number> | Failure> {
     const scripts = calls.map(([{ key, rule }, errand]) => ({ key, args: argumentsOf(rule, errand, errand.sentAt) }));
-    const grants = await this.#store.run(limitScript, scripts, grantOf, this.#timeout);
-    if ("failure" in grants) {
+    const failed = () => {
       for (const [lease, errand] of calls) lease.fail(errand);
+    };
+    const grants = await this.#store.run(limitScript, scripts, grantOf, this.#timeout).catch((error) => {
+      failed();
+      throw error;
+    });
+    if ("failure" in grants) {
+      failed();
       return grants;
     }
     const now = this.#store.now();

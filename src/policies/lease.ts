@@ -36,7 +36,7 @@ export class Lease {
   readonly key: string;
   readonly rule: UnitRule;
   /** Units of requests that look on while another one asks the store. */
-  waiting = 0;
+  #waiting = 0;
   #units = 0;
   #until = Number.NEGATIVE_INFINITY;
   /** A bucket's next block, which lives longer than the one before. */
@@ -135,6 +135,16 @@ export class Lease {
     return now < this.#refusedUntil ? this.#refusedUntil : Math.max(this.#moreAt, now + 1);
   }
 
+  /** A request waits for the errand of another one; the next errand brings what it needs. */
+  joined(cost: number): void {
+    this.#waiting += cost;
+  }
+
+  /** It waits no longer. A request that was cancelled never says so; what it needed is forgotten with the next errand. */
+  left(cost: number): void {
+    this.#waiting = Math.max(0, this.#waiting - cost);
+  }
+
   /** Whether somebody is asking the store already. */
   awaits(now: number): boolean {
     return this.#errand !== undefined && now < this.#errand.deadline;
@@ -146,7 +156,8 @@ export class Lease {
     const back = this.#bucket ? 0 : this.#units;
     if (!this.#bucket) this.#units = 0;
     this.#measure(cost, now);
-    const want = Math.max(cost + this.waiting, this.#target - this.available(now));
+    const want = Math.max(cost + this.#waiting, this.#target - this.available(now));
+    this.#waiting = 0;
     return this.#send(cost, want, back, now, patience);
   }
 

@@ -182,8 +182,12 @@ describe("blocks", () => {
 
   it("make room for requests that wait", () => {
     const lease = new Lease("key", MINUTE, START);
-    lease.waiting = 49;
+    lease.joined(60);
+    lease.left(11);
     expect(lease.ask(1, START, PATIENCE).want).toBe(50);
+    // Those may have been cancelled meanwhile: who still waits says so again.
+    lease.left(5);
+    expect(lease.ask(1, START, PATIENCE).want).toBe(1);
   });
 });
 

@@ -397,6 +397,13 @@ describe("a store that fails", () => {
     expect(passed(results)).toBe(29);
   });
 
+  it("and has no usable address is not configured, for every request", async () => {
+    const request = start(LEASED, { env: { ...env, STORE_URL: "store.example.com" } });
+    for (let i = 0; i < 3; i++)
+      expect(await (await request()).response.json()).toMatchObject({ code: "not-configured" });
+    expect(store.requests).toEqual([]);
+  });
+
   it("keeps no request longer than the timeout, whoever asked", async () => {
     vi.useRealTimers();
     store.there = 10_000;
