@@ -360,10 +360,7 @@ class Plan {
   #plan(declared: PlanDeclaration): boolean {
     return this.#named(declared, shapes.plan, this.#plans, () => ({
       name: declared.name,
-      limits: (declared.options.limits ?? []).map(({ limit, window }) => ({
-        limit,
-        window: parseDuration(window) ?? 0,
-      })),
+      limits: (declared.options.limits ?? []).map(({ limit, window }) => ({ limit, window })),
     }));
   }
 

@@ -39,6 +39,12 @@ const duration = z
   .string()
   .refine((text) => parseDuration(text) !== undefined, "is no duration such as 250ms, 5s or 1m30s");
 const period = duration.refine((text) => parseDuration(text) !== 0, "must be longer than nothing");
+const planWindow = z
+  .string()
+  .refine(
+    (text) => text === "day" || text === "month" || (parseDuration(text) ?? 0) > 0,
+    'must be a duration such as "1m", "day" or "month"',
+  );
 const timeouts = z.strictObject({
   connect: duration.optional(),
   firstByte: duration.optional(),
@@ -220,7 +226,7 @@ export const shapes = {
     plan: declared<object>("plan", "must be a plan(...)").optional(),
   }),
   plan: z.strictObject({
-    limits: z.array(z.strictObject({ limit: z.int().min(1).max(1_000_000_000), window: period })).optional(),
+    limits: z.array(z.strictObject({ limit: z.int().min(1).max(1_000_000_000), window: planWindow })).optional(),
   }),
   backend: z.looseObject({
     levels: z

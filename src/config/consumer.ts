@@ -7,7 +7,8 @@ export type Json = string | number | boolean | null | readonly Json[] | { readon
 /** Plain data: what a limiter makes of it is told at rateLimit. */
 export interface PlanLimit {
   readonly limit: number;
-  readonly window: Duration;
+  /** Or a `day` or `month` of the calendar in UTC. */
+  readonly window: Duration | "day" | "month";
 }
 
 export interface PlanOptions {

@@ -187,8 +187,8 @@ export interface TableConsumer {
 
 export interface TablePlan {
   readonly name: string;
-  /** Windows in milliseconds. */
-  readonly limits: readonly { readonly limit: number; readonly window: number }[];
+  /** As declared; what policies count by is in their own configuration. */
+  readonly limits: readonly { readonly limit: number; readonly window: string }[];
 }
 
 export interface TableBackend {

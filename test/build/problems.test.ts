@@ -1018,7 +1018,7 @@ const b = consumer("b", { plan: other });`,
         '[rateLimit({ limit: 5, window: "1m", consumers: [[a, 9]] })]',
       ),
       'plan "gold"',
-      "`limits.0.window`: must be longer than nothing",
+      '`limits.0.window`: must be a duration such as "1m", "day" or "month"',
       "correct the value",
     ],
   ]);
