@@ -90,7 +90,7 @@ describeWithRealParts("a cap on requests under way", () => {
     const streams: ServerResponse[] = [];
     on.origin.on("/body", (_, response) => {
       streams.push(response);
-      response.writeHead(200).write("first part");
+      response.writeHead(200, { "content-type": "text/event-stream" }).write("data: first part\n\n");
     });
     const clients = await Promise.all(
       [1, 2, 3].map(async () => {

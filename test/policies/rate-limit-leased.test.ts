@@ -239,6 +239,21 @@ describe("a leased limit", () => {
     expect(third[0]?.exchange.record.limits?.map(({ remaining }) => remaining)).toEqual([1, 0]);
   });
 
+  it("gives back what one window granted before another one refused", async () => {
+    const options = {
+      count: "leased",
+      windows: [
+        { limit: 5, window: "1s" },
+        { limit: 1, window: "day" },
+      ],
+    } as const;
+    const [first, second] = [start(options), start(options)];
+    expect((await first()).passed).toBe(true);
+    vi.setSystemTime(START + 20_000);
+    const { passed, exchange } = await second();
+    expect([passed, exchange.record.limits?.map(({ remaining }) => remaining)]).toEqual([false, [5, 0]]);
+  });
+
   it("in report mode counts and refuses nothing", async () => {
     const request = start({ ...LEASED, limit: 1 }, { mode: "report" });
     const results = [await request(), await request()];
@@ -419,7 +434,39 @@ describe("a store that fails", () => {
     // From then on nobody waits.
     const started = performance.now();
     await times(30, () => request());
-    expect(performance.now() - started).toBeLessThan(50);
+    expect(performance.now() - started).toBeLessThan(90);
     expect(store.requests).toHaveLength(1);
+  });
+
+  it("keeps no request longer than the timeout, also when it waits for one call after the other", async () => {
+    vi.useRealTimers();
+    store.there = 140;
+    const config = compiled({ ...LEASED, timeout: "200ms", onStoreFailure: "open" });
+    const request = startPolicy(run, config, { table, env });
+    const results = await times(20, async () => {
+      const started = performance.now();
+      const { exchange } = await request(new Request("https://api.example.com/"));
+      return { ms: performance.now() - started, why: exchange.record.policies[0]?.facts?.why };
+    });
+    // The first call brings what the first request needs, the second one comes too late for the others.
+    expect(results.filter(({ why }) => why === undefined)).toHaveLength(1);
+    expect(results.filter(({ why }) => why === "timeout")).toHaveLength(19);
+    expect(Math.max(...results.map(({ ms }) => ms))).toBeLessThan(265);
+    expect(store.requests).toHaveLength(2);
+  });
+
+  it("keeps nobody waiting for a call that is under way, once another one has failed", async () => {
+    vi.useRealTimers();
+    store.there = 300;
+    const request = start({ ...LEASED, timeout: "400ms", onStoreFailure: "open" });
+    const slow = request({ clientAddress: "192.0.2.1" });
+    await scheduler.wait(20);
+    store.broken = true;
+    await request({ clientAddress: "192.0.2.2" });
+    const started = performance.now();
+    const { exchange } = await request({ clientAddress: "192.0.2.1" });
+    expect(exchange.record.policies[0]?.facts).toMatchObject({ why: "paused" });
+    expect(performance.now() - started).toBeLessThan(150);
+    expect((await slow).passed).toBe(true);
   });
 });
