@@ -7,14 +7,12 @@
  * request per window. Its `resetUsedTokens`, which takes ids for glob patterns, is never called.
  */
 import { Ratelimit } from "@upstash/ratelimit";
-import { errors, Redis } from "@upstash/redis/cloudflare";
+import { errors, type Redis } from "@upstash/redis/cloudflare";
 import { hash32 } from "../table/split.ts";
 import { type GatewayRuntime, NotConfigured } from "./contract.ts";
 import { Leases } from "./lease.ts";
-
-/** How long a store that failed is left alone: twice as long after each further failure. */
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 30_000;
+import { Pause } from "./pause.ts";
+import { describeFailure, storeClient } from "./store.ts";
 
 /** Some 2 MB for each length of window in use, of an isolate's 128 MB. */
 const MAX_LOCAL_KEYS = 10_000;
@@ -117,14 +115,13 @@ export class LimitStore {
   #redis: Redis | undefined;
   /** When the request that is being sent is called off. */
   #deadline = 0;
-  #pause = 0;
-  #pausedUntil = 0;
-  #failedAt = Number.NEGATIVE_INFINITY;
+  readonly #pause: Pause;
 
   constructor(url: string, token: string, now: () => number) {
     this.#url = url;
     this.#token = token;
     this.#now = now;
+    this.#pause = new Pause(now);
   }
 
   now(): number {
@@ -144,16 +141,15 @@ export class LimitStore {
     waitUntil: WaitUntil,
     trial: () => Promise<unknown> = work,
   ): Promise<Answer | Failure> {
-    const now = this.#now();
-    if (now < this.#pausedUntil) return PAUSED;
-    if (this.#pause === 0 || now >= this.#failedAt + this.#pause + LONGEST_PAUSE_MS) return work();
+    if (this.#pause.left > 0) return PAUSED;
+    if (this.#pause.clear) return work();
     waitUntil(trial());
     return PAUSED;
   }
 
   /** Milliseconds until the store is asked again. */
   get pausedFor(): number {
-    return Math.max(0, this.#pausedUntil - this.#now());
+    return this.#pause.left;
   }
 
   /**
@@ -215,24 +211,18 @@ export class LimitStore {
 
   /** Never rejects, but for what is not configured. */
   async #attempt<Answer>(timeout: number, work: (redis: () => Redis) => Promise<Answer>): Promise<Answer | Failure> {
+    if (!this.#pause.over) return PAUSED;
     const started = this.#now();
-    if (started < this.#pausedUntil) return PAUSED;
     const redis = this.#clientUntil(started + timeout);
+    // Outside of what counts as a failure of the store: an address that is none is told each time.
     redis();
-    this.#pausedUntil = started + this.#pause;
     try {
       const answer = await work(redis);
-      this.#pause = 0;
-      this.#pausedUntil = 0;
+      this.#pause.succeeded();
       return answer;
     } catch (error) {
-      // A request that was under way when another one failed tells nothing new.
-      if (started > this.#failedAt) {
-        this.#failedAt = this.#now();
-        this.#pause = Math.min(this.#pause * 2 || FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-        this.#pausedUntil = this.#failedAt + this.#pause;
-      }
-      return { failure: describe(error) };
+      this.#pause.failed(started);
+      return { failure: describeFailure(error) };
     }
   }
 
@@ -240,32 +230,8 @@ export class LimitStore {
   #clientUntil(deadline: number): () => Redis {
     return () => {
       this.#deadline = deadline;
-      return (this.#redis ??= this.#client());
+      return (this.#redis ??= storeClient(this.#url, this.#token, () => Math.max(1, this.#deadline - this.#now())));
     };
-  }
-
-  /** Clients hold no I/O, so requests may share them; making one takes some 20 µs (250 methods as closures). */
-  #client(): Redis {
-    try {
-      return new Redis({
-        url: this.#url,
-        token: this.#token,
-        // A function, because of a plain signal that fires the client makes an answer with status 200 (1.39.0). It is called as a
-        // request is sent.
-        signal: () => AbortSignal.timeout(Math.max(1, this.#deadline - this.#now())),
-        // `retry: false` still tries twice (1.39.0).
-        retry: { retries: 0 },
-        // A pipeline of several requests would make one await another's I/O, which Workers forbid.
-        enableAutoPipelining: false,
-        enableTelemetry: false,
-        readYourWrites: false,
-        // Counts are plain JSON numbers.
-        responseEncoding: false,
-        automaticDeserialization: false,
-      });
-    } catch {
-      throw new NotConfigured("the address of the gateway's store is no http(s) URL");
-    }
   }
 }
 
@@ -340,16 +306,6 @@ class ScriptBatch {
       for (const call of calls) call.reject(error);
     }
   }
-}
-
-/**
- * Why the store failed, in few words. Only what the store itself said is repeated, without the command, which has keys in it;
- * other errors may quote what they failed on, such as a malformed token.
- */
-function describe(error: unknown): string {
-  const { name, message } = error as Error;
-  if (name === "TimeoutError" || name === "AbortError") return "timeout";
-  return name === "UpstashError" ? message.replace(/, command was: .*$/s, "").slice(0, 120) : name;
 }
 
 async function sha1(text: string): Promise<string> {

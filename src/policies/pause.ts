@@ -16,9 +16,19 @@ export class Pause {
     this.#now = now;
   }
 
-  /** Whole seconds until the next try; at least 1. */
+  /** Milliseconds until the next try. */
+  get left(): number {
+    return Math.max(0, this.#until - this.#now());
+  }
+
+  /** The same in whole seconds; at least 1. */
   get retryAfter(): number {
-    return Math.max(1, Math.ceil((this.#until - this.#now()) / 1_000));
+    return Math.max(1, Math.ceil(this.left / 1_000));
+  }
+
+  /** Whether nothing is held against it: the last try went well, or nobody has tried for half a minute after a pause. */
+  get clear(): boolean {
+    return this.#length === 0 || this.#now() >= this.#failedAt + this.#length + LONGEST_MS;
   }
 
   /** Whether to try now. Whoever is told so is the only one for a pause, and says what came of it. */

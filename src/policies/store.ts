@@ -55,35 +55,43 @@ export class Store {
       return { value };
     } catch (error) {
       this.#pause.failed(started);
-      return { failure: describe(error) };
+      return { failure: describeFailure(error) };
     }
   }
 
-  /** Clients hold no I/O, so requests may share them; making one takes some 20 µs (250 methods as closures). */
   #client(timeout: number): Redis {
     let client = this.#clients.get(timeout);
-    if (client) return client;
-    try {
-      client = new Redis({
-        url: this.#url,
-        token: this.#token,
-        // A function, because of a plain signal that fires the client makes an answer with status 200 (1.39.0).
-        signal: () => AbortSignal.timeout(timeout),
-        // `retry: false` still tries twice (1.39.0).
-        retry: { retries: 0 },
-        // A pipeline of several requests would make one await another's I/O, which Workers forbid.
-        enableAutoPipelining: false,
-        enableTelemetry: false,
-        readYourWrites: false,
-        // Records are JSON, which JSON carries as it is. A text of digits is to stay a text.
-        responseEncoding: false,
-        automaticDeserialization: false,
-      });
-    } catch {
-      throw new NotConfigured("the address of the gateway's store is no http(s) URL");
+    if (!client) {
+      client = storeClient(this.#url, this.#token, () => timeout);
+      this.#clients.set(timeout, client);
     }
-    this.#clients.set(timeout, client);
     return client;
+  }
+}
+
+/**
+ * A client that answers or fails once, within `timeout()` ms, which is asked as a request is sent. Clients hold no I/O, so requests may
+ * share them; making one takes some 20 µs (250 methods as closures). Throws NotConfigured where `url` is no address.
+ */
+export function storeClient(url: string, token: string, timeout: () => number): Redis {
+  try {
+    return new Redis({
+      url,
+      token,
+      // A function, because of a plain signal that fires the client makes an answer with status 200 (1.39.0).
+      signal: () => AbortSignal.timeout(timeout()),
+      // `retry: false` still tries twice (1.39.0).
+      retry: { retries: 0 },
+      // A pipeline of several requests would make one await another's I/O, which Workers forbid.
+      enableAutoPipelining: false,
+      enableTelemetry: false,
+      readYourWrites: false,
+      // Counts are plain JSON numbers, and JSON carries records as they are. A text of digits is to stay a text.
+      responseEncoding: false,
+      automaticDeserialization: false,
+    });
+  } catch {
+    throw new NotConfigured("the address of the gateway's store is no http(s) URL");
   }
 }
 
@@ -91,7 +99,7 @@ export class Store {
  * Why the store failed, in few words. Only what the store itself said is repeated, without the command, which has keys in it;
  * other errors may quote what they failed on, such as a malformed token.
  */
-function describe(error: unknown): string {
+export function describeFailure(error: unknown): string {
   const { name, message } = error as Error;
   if (name === "TimeoutError" || name === "AbortError") return "timeout";
   return name === "UpstashError" ? message.replace(/, command was: .*$/s, "").slice(0, 120) : name;
