@@ -1,6 +1,18 @@
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
+declare module "vitest" {
+  interface ProvidedContext {
+    fuzzSeed: number;
+  }
+}
+
+const asked = process.env.PORTCULLIS_SEED ?? "20261128";
+const fuzzSeed = asked === "random" ? Math.floor(Math.random() * 2 ** 31) : Number(asked);
+if (!Number.isInteger(fuzzSeed)) throw new Error(`PORTCULLIS_SEED is "${asked}": write a whole number, or random`);
+console.log(`property tests draw by seed ${fuzzSeed} (PORTCULLIS_SEED)`);
+const drawn = { setupFiles: ["test/fuzz-seed.ts"], provide: { fuzzSeed } };
+
 /**
  * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, import/,
  * traffic/, dev/ and the command line, in Node; and test/e2e and test/conformance, which start workerd, Redis and nginx as processes
@@ -16,6 +28,7 @@ export default defineConfig({
           }),
         ],
         test: {
+          ...drawn,
           name: "edge",
           include: ["test/{table,policies,edge}/**/*.test.ts"],
           testTimeout: 30_000,
@@ -23,6 +36,7 @@ export default defineConfig({
       },
       {
         test: {
+          ...drawn,
           name: "node",
           environment: "node",
           include: ["test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance}/**/*.test.ts"],
