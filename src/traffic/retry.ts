@@ -18,10 +18,11 @@ export interface TryFacts {
   readonly remaining: number;
 }
 
-/** Again after so many milliseconds; or not, and which condition is not met. Then the answer at hand is given. */
-export type RetryVerdict =
-  | { readonly after: number }
-  | { readonly not: "outcome" | "method" | "body" | "attempts" | "retry-after" | "time" | "budget" };
+/** The condition of a retry that is not met. */
+export type NotRetried = "outcome" | "method" | "body" | "attempts" | "retry-after" | "time" | "budget";
+
+/** Again after so many milliseconds; or not, and why. Then the answer at hand is given. */
+export type RetryVerdict = { readonly after: number } | { readonly not: NotRetried };
 
 /**
  * A Retry-After beyond this many milliseconds is left to the client, who gets the answer with that header: nobody's request is kept
