@@ -103,7 +103,12 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
       answer = await tryOnce(choice, series.tries, series.isLast);
       if (deadlines.ended) break;
       const now = Date.now();
-      const { after, notRetried } = series.ended(resultOf(answer), deadlines.total - now, retryAfterOf(answer, now));
+      const { after, notRetried } = series.ended(
+        resultOf(answer),
+        now,
+        deadlines.total - now,
+        retryAfterOf(answer, now),
+      );
       const attempt = exchange.record.attempts.at(-1);
       if (notRetried && attempt) attempt.notRetried = notRetried;
       if (notRetried === "time" && retry?.cut) deadlines.end("upstream-timeout");

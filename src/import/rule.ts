@@ -226,6 +226,9 @@ function durationOf(field: Field): number | undefined {
 
 const MOST_ATTEMPTS = 100;
 
+// GEP-3388's default: ten a second.
+const MINIMUM_RETRIES = 100;
+
 /** HTTPRouteRetry. It does not know of methods, so the ones that may not be repeated are repeated as well. */
 function retryOf(field: Field): { attempts: number; code: Properties } {
   const attempts = field.at("attempts")?.integer(0, 2 ** 31 - 1);
@@ -234,7 +237,9 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
   const minimum = backoff && durationOf(backoff);
   const codes = field.items("codes").flatMap((item) => item.integer(400, 599) ?? []);
   if (minimum) backoff.differ("and a random time on top, up to 25 ms, twice as much each time");
-  field.differ("at most 20 % of the requests under way are retries, and bodies of more than 64 KiB are sent once");
+  field.differ(
+    "at most 20 % of the requests, or 100 in ten seconds in each isolate, are retries; bodies of more than 64 KiB are sent once",
+  );
   return {
     attempts: attempts ?? 2,
     code: properties({
@@ -242,6 +247,7 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
       on: [...new Set(codes), "connection", "timeout"],
       methods: "any",
       backoff: minimum ? properties({ minimum: backoff.content as string }) : undefined,
+      budget: properties({ minimum: MINIMUM_RETRIES }),
     }),
   };
 }

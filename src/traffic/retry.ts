@@ -16,6 +16,7 @@ export interface TryFacts {
   readonly retryAfter?: number | undefined;
   /** Milliseconds until the route's total timeout; Infinity: there is none. */
   readonly remaining: number;
+  readonly now: number;
 }
 
 /** The condition of a retry that is not met. */
@@ -30,7 +31,7 @@ export type RetryVerdict = { readonly after: number } | { readonly not: NotRetri
  */
 export const LONGEST_RETRY_AFTER = 10_000;
 
-/** Whether to try again. When it says so, one retry has been taken from the budget, to be released when that try has ended. */
+/** Whether to try again. When it says so, one retry has been taken from the budget. */
 export function decideRetry(
   retry: TableRetry,
   facts: TryFacts,
@@ -46,5 +47,5 @@ export function decideRetry(
   const after = Math.max(backoffBefore(facts.tries, retry.backoff, random), retryAfter);
   if (after >= facts.remaining) return { not: "time" };
   // Last, since it is the one that takes.
-  return budget.take() ? { after } : { not: "budget" };
+  return budget.take(facts.now) ? { after } : { not: "budget" };
 }

@@ -28,7 +28,7 @@ const DONE: Next = {};
  *     for (;;) {
  *       const choice = series.choose(now);          // a Refusal: what the try before has brought is the answer, if there was one
  *       ...                                         // ask
- *       const next = series.ended(outcome, remaining, retryAfter);
+ *       const next = series.ended(outcome, now, remaining, retryAfter);
  *       if (next.after === undefined) break;        // else wait for as long
  *     }
  *     series.over();                                // also when it is left in between
@@ -82,18 +82,12 @@ export class Series<C extends Choice = Choice> {
    * The try that is under way has ended. `remaining` milliseconds are left of the request's total (Infinity: there is none);
    * `retryAfter`: what the answer asks for, in milliseconds.
    */
-  ended(outcome: Outcome, remaining: number, retryAfter?: number): Next {
-    this.#release();
+  ended(outcome: Outcome, now: number, remaining: number, retryAfter?: number): Next {
+    this.#retrying = false;
     let notRetried: NotRetried | undefined;
     if (this.#retry) {
-      const facts = {
-        method: this.#method,
-        replayable: this.#replayable,
-        tries: this.tries,
-        outcome,
-        retryAfter,
-        remaining,
-      };
+      const { tries } = this;
+      const facts = { method: this.#method, replayable: this.#replayable, tries, outcome, retryAfter, remaining, now };
       const verdict = decideRetry(this.#retry.rules, facts, this.#retry.budget, this.#random);
       if ("after" in verdict) {
         this.#retrying = true;
@@ -108,7 +102,6 @@ export class Series<C extends Choice = Choice> {
 
   /** The request has its answer. */
   over(): void {
-    this.#release();
     this.#retry?.budget.ended();
   }
 
@@ -116,11 +109,6 @@ export class Series<C extends Choice = Choice> {
     if (!this.#retry) return false;
     const { on, methods } = this.#retry.rules;
     return on.includes("timeout") && (!methods || methods.includes(this.#method));
-  }
-
-  #release(): void {
-    if (this.#retrying) this.#retry?.budget.release();
-    this.#retrying = false;
   }
 }
 

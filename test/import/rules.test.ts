@@ -470,14 +470,17 @@ describe("times", () => {
     ["timeouts: { request: 1s, backendRequest: 2s }", 'timeouts: { total: "1s" }'],
     [
       "timeouts: { backendRequest: 20s }, retry: { attempts: 3 }",
-      'timeouts: { firstByte: "20s", total: "0s" }, retry: { attempts: 3, on: ["connection", "timeout"], methods: "any" }',
+      'timeouts: { firstByte: "20s", total: "0s" }, retry: { attempts: 3, on: ["connection", "timeout"], methods: "any", budget: { minimum: 100 } }',
     ],
     [
       "retry: { codes: [500, 503, 500], attempts: 2, backoff: 250ms }",
-      'retry: { attempts: 2, on: [500, 503, "connection", "timeout"], methods: "any", backoff: { minimum: "250ms" } }',
+      'retry: { attempts: 2, on: [500, 503, "connection", "timeout"], methods: "any", backoff: { minimum: "250ms" }, budget: { minimum: 100 } }',
     ],
-    ["retry: {}", 'retry: { on: ["connection", "timeout"], methods: "any" }'],
-    ["retry: { attempts: 1000 }", 'retry: { attempts: 100, on: ["connection", "timeout"], methods: "any" }'],
+    ["retry: {}", 'retry: { on: ["connection", "timeout"], methods: "any", budget: { minimum: 100 } }'],
+    [
+      "retry: { attempts: 1000 }",
+      'retry: { attempts: 100, on: ["connection", "timeout"], methods: "any", budget: { minimum: 100 } }',
+    ],
   ])("%s", (yaml, written) => {
     expect(options(yaml)).toBe(written);
   });

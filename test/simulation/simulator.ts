@@ -257,7 +257,7 @@ export class Simulation {
     const endpoint = this.endpoints[request.endpoint] as Endpoint;
     endpoint.finished(request.outcome, EPOCH + request.tryAt, this.#clock());
     observer?.tryEnds?.(request, now, this);
-    const { after, notRetried } = request.series.ended(request.outcome, request.begunAt + total - now);
+    const { after, notRetried } = request.series.ended(request.outcome, this.#clock(), request.begunAt + total - now);
     if (notRetried) this.report.notRetried[notRetried] = (this.report.notRetried[notRetried] ?? 0) + 1;
     if (after === undefined) this.#answer(slot, request.outcome);
     else this.#queue.at(now + after, RETRY_DUE | slot);
