@@ -75,7 +75,11 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   const deadlines = new Deadlines(timeouts.total);
   request.signal.addEventListener("abort", () => deadlines.end("client-closed"));
   if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
-  if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
+  if (deadlines.ended) {
+    // Nobody has been asked yet, so that all of the time was the client's.
+    const failed = deadlines.ended === "upstream-timeout" ? "request-timeout" : deadlines.ended;
+    return { answer: { failed }, copy: undefined };
+  }
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
   const replayable = sending.sent === undefined;
   // While the client still sends, the time is also its own: it could have any cluster ejected by sending nothing.
@@ -117,6 +121,11 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
     }
   } finally {
     series.over();
+  }
+  if (deadlines.ended === "upstream-timeout" && (await sending.stalled?.())) {
+    deadlines.ended = "request-timeout";
+    const attempt = exchange.record.attempts.at(-1);
+    if (attempt?.error) attempt.error = deadlines.ended;
   }
   if (deadlines.ended || !answer) answer = { failed: deadlines.ended ?? "backend-missing" };
   if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
@@ -164,7 +173,7 @@ function resultOf(answer: Answer): Result {
   return OF_THE_CLIENT.has(answer.failed) ? "cancelled" : "connection";
 }
 
-const OF_THE_CLIENT = new Set<ProblemCode>(["client-closed", "bad-request", "body-too-large"]);
+const OF_THE_CLIENT = new Set<ProblemCode>(["client-closed", "bad-request", "request-timeout", "body-too-large"]);
 
 /** A body that can be sent again is in memory before it is sent at all: while it streams, there is no telling how much came through. */
 async function holdForRetry(

@@ -50,6 +50,7 @@ export default gateway({
     to("brief", balance(three("brief")), {
       timeouts: { firstByte: "200ms", total: "1s" },
       retry: { attempts: 2, on: [503, "timeout"], backoff: quick, budget: generous } }),
+    to("unread", cluster("unread", { ingress: env("A_SERVICE") }), { timeouts: { firstByte: "500ms", total: "1s" } }),
     to("whole", one("whole", "a"), { timeouts: { firstByte: "0s", total: "500ms" } }),
     to("ranked", ranked),
     to("ranked-retry", ranked, {
@@ -458,20 +459,39 @@ describeWithRealParts("resilience", () => {
     });
 
     it.each([
-      ["PUT", "is taken in for another try", 0],
-      ["POST", "streams", 1],
-    ])("for the whole exchange counts while a body comes, at %s, where it %s", async (method, _, arrived) => {
+      ["PUT", "is taken in for another try", { "content-length": 10 }, 0],
+      ["POST", "streams", { "content-length": 10 }, 1],
+      ["POST", "streams in chunks", { "transfer-encoding": "chunked" }, 1],
+    ])("for the whole exchange counts while a body comes, at %s, where it %s", async (method, _, headers, arrived) => {
       const path = pathBelow("/brief");
       // So that no connection need be tried, which has a deadline of its own.
       for (let n = 0; n < 3; n++) await on.ask(path);
       const before = on.allArrived(path);
       const started = Date.now();
-      const { sent, response } = on.open(path, { method, headers: { "content-length": 10 } });
+      const { sent, response } = on.open(path, { method, headers });
       sent.write("half");
-      expect((await response).statusCode).toBe(504);
+      const answer = await response;
+      expect(answer.statusCode).toBe(408);
       expect(Date.now() - started).toBeGreaterThanOrEqual(990);
       expect(Date.now() - started).toBeLessThan(1_500);
       expect(on.allArrived(path) - before).toBe(arrived);
+      const record = (await recorded(path, 4)).at(-1);
+      expect(record).toMatchObject({
+        reason: "request-timeout",
+        attempts: Array(arrived).fill({ error: "request-timeout" }),
+      });
+    });
+
+    it.each([
+      ["of a stated length", { "content-length": 50_000_000 }],
+      ["in chunks", { "transfer-encoding": "chunked" }],
+    ])("is the cluster's where that does not take the body: %s", async (_, headers) => {
+      const path = pathBelow("/unread");
+      on.answer(path, () => {});
+      const { sent, response } = on.open(path, { method: "POST", headers });
+      sent.end(Buffer.alloc(50_000_000));
+      expect((await response).statusCode).toBe(504);
+      expect((await recorded(path, 1))[0]).toMatchObject({ reason: "upstream-timeout" });
     });
   });
 
@@ -537,7 +557,7 @@ describeWithRealParts("resilience", () => {
         sent.write("half");
         return response;
       });
-      for (const response of stalled) expect((await response).statusCode).toBe(504);
+      for (const response of stalled) expect((await response).statusCode).toBe(408);
       expect((await on.ask(path)).status).toBe(200);
       // The cluster's own slowness it does count.
       on.answer(path, delayed(1_000, status(200)));
