@@ -19,6 +19,8 @@ import { refusalsIn } from "./report.ts";
 /** What stands around the rules of one route. */
 export interface RouteSurroundings extends Omit<Surroundings, "canReplacePrefix"> {
   readonly api: string;
+  /** Another gRPC match is by a method alone. */
+  readonly amongMethods: boolean;
 }
 
 /** The routes of the API that `around.route` becomes. None where no rule can be carried. */
@@ -41,7 +43,7 @@ export function routesOf(around: RouteSurroundings): Commented[] {
 function routeOf(rule: Field, names: Names, around: RouteSurroundings): Commented[] {
   const isHttp = around.route.kind === "HTTPRoute";
   const given = rule.items("matches");
-  const matches = given.flatMap((field) => (isHttp ? httpMatch(field) : grpcMatch(field)) ?? []);
+  const matches = given.flatMap((field) => (isHttp ? httpMatch(field) : grpcMatch(field, around.amongMethods)) ?? []);
   const named = rule.at("name")?.text();
   if (given.length > 0 && matches.length === 0) {
     rule.ignore("none of its matches can be carried");

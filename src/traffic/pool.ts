@@ -191,7 +191,7 @@ const isEjected = ({ outlier }: Endpoint, { ejectedUntil }: EndpointPlace, now: 
   ejectedUntil > now && outlier !== undefined && outlier.ejected(now);
 
 const isIn = ({ endpoint, place }: Member, now: number): boolean =>
-  endpoint.healthy && !isEjected(endpoint, place, now);
+  endpoint.unhealthyUntil <= now && !isEjected(endpoint, place, now);
 
 class Level {
   readonly members: readonly Member[];

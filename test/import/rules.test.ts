@@ -79,6 +79,12 @@ describe("a match", () => {
     expect(match(yaml, "GRPCRoute")).toBe(written);
   });
 
+  it("of a gRPC service are written so that they go before those of a method of whatever service", () => {
+    const rules = "- { matches: [{ method: { method: Login } }] }\n- { matches: [{ method: { service: foo.Bar } }] }";
+    expect(routes(rules, "GRPCRoute")).toContain('{ path: /\\/foo\\.Bar\\/[^/]+/, methods: ["POST"] }');
+    expect(differences(told(rules, "GRPCRoute"))).toEqual([]);
+  });
+
   it.each([
     ["{ path: { type: Glob, value: /a } }", "path.type", '"Glob" is none of Exact, PathPrefix, RegularExpression'],
     ["{ path: { value: a } }", "path.value", '"a" is not a path that requests can have'],
