@@ -172,7 +172,9 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
   };
 
   const storedUser = async (c: GatewayContext, name: string) => {
-    const answer = await storeOf(runtime, c.env).ask(config.timeout, (redis) => redis.get<string>(userKey(name)));
+    const answer = await storeOf(runtime, c.env).ask(c.get("exchange"), config.timeout, (redis) =>
+      redis.get<string>(userKey(name)),
+    );
     if ("failure" in answer || answer.value === null) return "failure" in answer ? answer : undefined;
     return { value: JSON.parse(answer.value) as StoredUser };
   };
