@@ -1,5 +1,6 @@
 /** Whether a signed token (RFC 7515, RFC 7519) is to be believed, and for how long. */
 import {
+  base64url,
   errors,
   type JWSAlgorithm,
   type JWSHeaderParameters,
@@ -10,6 +11,7 @@ import {
 import type { PolicyName, Reference } from "../table/table.ts";
 import { admissionByClaims, type ClaimConfig } from "./claims.ts";
 import { type Admission, type Exchange, type GatewayRuntime, NotConfigured } from "./contract.ts";
+import { hasDuplicateMembers } from "./duplicate-members.ts";
 import { KeySet, type KeySetConfig, keySetOf } from "./jwks.ts";
 import { providerUrl } from "./provider-request.ts";
 import { check, type TokenReason, TokenRefused } from "./token-refusal.ts";
@@ -130,6 +132,10 @@ export class Verifier {
       if (error instanceof errors.JWKSMultipleMatchingKeys) return verifyByAny(error, token, options);
       throw error;
     });
+    // Only now: what nobody has signed is not worth reading twice.
+    for (const part of token.split(".", 2)) {
+      if (hasDuplicateMembers(new TextDecoder().decode(base64url.decode(part)))) throw new TokenRefused("duplicate");
+    }
     this.#checkTypes(payload);
     return { payload, kid: protectedHeader.kid };
   }
