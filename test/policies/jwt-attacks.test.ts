@@ -184,6 +184,18 @@ test("audiences in a list", async () => {
     await expectRefused(await bearer(await sign(ec, { aud })), "token-invalid");
 });
 
+test("a token in another spelling: bits of the last character that belong to no byte", async () => {
+  stubIssuer(ec);
+  const { bearer } = start();
+  const token = await sign(ec);
+  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  // 64 bytes of signature end in a character of two bits.
+  const last = digits.indexOf(token.at(-1) as string);
+  for (let bits = 1; bits < 16; bits++)
+    await expectRefused(await bearer(token.slice(0, -1) + digits[last + bits]), "token-invalid", "malformed");
+  expectPassed(await bearer(token));
+});
+
 test("a token within a token, and an encrypted one", async () => {
   const issuer = stubIssuer(ec);
   const { bearer } = start();
@@ -234,8 +246,7 @@ test("whatever is changed in a token or cut from it, it does not pass", async ()
   stubIssuer(ec);
   const { bearer } = start();
   const token = await sign(ec);
-  // The last character holds four bits that belong to no byte; every decoder drops them.
-  const position = fc.integer({ min: 0, max: token.length - 2 });
+  const position = fc.integer({ min: 0, max: token.length - 1 });
   const character = fc.constantFrom(..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.");
   await fc.assert(
     fc.asyncProperty(position, character, async (at, put) => {
