@@ -5,7 +5,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { MiddlewareHandler } from "hono";
 import { createGateway } from "../edge/gateway.ts";
-import type { DecisionRecord, Exchange, HeaderEdit, PolicyRun, PolicyVerdict } from "../policies/contract.ts";
+import type { Caller, DecisionRecord, Exchange, HeaderEdit, PolicyRun, PolicyVerdict } from "../policies/contract.ts";
 import { authenticates } from "../policies/order.ts";
 import { indexMatches, type MatchIndex } from "../table/match.ts";
 import type { PolicyMode, PolicyName, RouteTable, TableMatch } from "../table/table.ts";
@@ -74,6 +74,7 @@ export interface Passage {
   readonly record: DecisionRecord;
   /** Of the route that answered; absent: none did. */
   readonly match?: TableMatch;
+  readonly caller?: Caller;
   readonly steps: readonly PolicyStep[];
   /** In the order in which they were asked, copies for mirrors last. More may come while the body is read. */
   readonly asked: readonly ClusterRequest[];
@@ -89,6 +90,7 @@ interface Trace {
   readonly asked: ClusterRequest[];
   readonly lines: Record<string, unknown>[];
   match?: TableMatch;
+  caller?: Caller;
 }
 
 export class OfflineGateway {
@@ -129,7 +131,7 @@ export class OfflineGateway {
     );
     const record = trace.lines.find(({ v, event }) => v === 1 && event === undefined);
     if (!record) throw new Error("the gateway has written no decision record");
-    const { match, steps, lines } = trace;
+    const { match, caller, steps, lines } = trace;
     const settled = async () => {
       for (let done = 0; done < work.length; ) {
         done = work.length;
@@ -137,7 +139,16 @@ export class OfflineGateway {
       }
     };
     const shown = record as unknown as DecisionRecord;
-    return { response, record: shown, ...(match && { match }), steps, asked: trace.asked, lines, settled };
+    return {
+      response,
+      record: shown,
+      ...(match && { match }),
+      ...(caller && { caller }),
+      steps,
+      asked: trace.asked,
+      lines,
+      settled,
+    };
   }
 
   #world(): World {
@@ -189,8 +200,10 @@ export class OfflineGateway {
         if (exchange.match) trace.match = exchange.match;
         const before = stateOf(exchange);
         let passed = false;
-        const note = (answered: boolean) =>
+        const note = (answered: boolean) => {
+          if (exchange.caller) trace.caller = exchange.caller;
           trace.steps.push({ policy, mode, config, ...changesSince(before, exchange), answered });
+        };
         const answer = await handler(c, async () => {
           passed = true;
           note(false);
