@@ -45,9 +45,8 @@ export function candidatesOf(
     return { route: route.id, match: matchText(match), lacks: lacks(match, request, exactly) };
   };
   if (!winner) {
-    const nearest = fitting.map(near);
-    const others = nearest.length < MOST_NEAREST ? nearly(table, request, exactly) : [];
-    return { lost: [], behind: [], nearest: [...nearest, ...others].slice(0, MOST_NEAREST) };
+    const nearest = fitting.length > 0 ? fitting.map(near) : nearly(table, request, exactly);
+    return { lost: [], behind: [], nearest: nearest.slice(0, MOST_NEAREST) };
   }
   const at = fitting.findIndex(([route, match]) => route === winner[0] && match === winner[1]);
   const best = declared(table, winner).match;

@@ -25,7 +25,7 @@ export interface ExplainOptions extends SubjectOptions {
 
 /** The exit code: 1 when a running gateway decides otherwise. */
 export async function explainCommand(method: string, url: string, options: ExplainOptions): Promise<number> {
-  const [{ explain }, subject] = await Promise.all([explainCode(), subjectOf(options)]);
+  const [{ explain, ...text }, subject] = await Promise.all([explainCode(), subjectOf(options)]);
   const asked = askedRequest(method, url, options, subject.table.routes[0]?.hosts);
   const explanation = await explain(subject, asked);
   const found = options.live === undefined ? undefined : await compared(options.live, asked, options, explanation);
@@ -34,10 +34,9 @@ export async function explainCommand(method: string, url: string, options: Expla
       `${JSON.stringify({ ...explanation, ...(found && { live: options.live, differences: found }) })}\n`,
     );
   } else {
-    const { differencesText, explanationText } = await import("./text.ts");
     const paint = painter(process.stdout.hasColors?.() ?? false);
-    process.stdout.write(explanationText(explanation, paint, options.verbose));
-    if (found) process.stdout.write(`\n${differencesText(found, options.live ?? "", paint)}`);
+    process.stdout.write(text.explanationText(explanation, paint, options.verbose));
+    if (found) process.stdout.write(`\n${text.differencesText(found, options.live ?? "", paint)}`);
   }
   return found && found.length > 0 ? 1 : 0;
 }

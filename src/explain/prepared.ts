@@ -14,7 +14,7 @@ const SOURCES = fileURLToPath(new URL("..", import.meta.url));
 /** Gitignored, as all that the commands keep. */
 const FOLDER = join(".portcullis", "explain");
 
-type Code = typeof import("./explain.ts");
+type Code = typeof import("./code.ts");
 
 export interface SubjectOptions {
   readonly routes: string;
@@ -23,21 +23,22 @@ export interface SubjectOptions {
   readonly table?: string;
 }
 
-/** The code of explain.ts. */
+/** The code of code.ts. */
 export async function explainCode(): Promise<Code> {
   const rooms = ["explain", "offline", "edge", "policies", "traffic", "table", "config"];
   const files = rooms.flatMap((room) => readdirSync(join(SOURCES, room)).map((file) => join(SOURCES, room, file)));
   const file = join(FOLDER, `code-${stampOf(files).slice(0, 16)}.mjs`);
-  if (!sizeOf(file) && !(await bundle(file))) return import("./explain.ts");
+  if (!sizeOf(file) && !(await bundle(file))) return import("./code.ts");
   return import(pathToFileURL(resolve(file)).href);
 }
 
 async function bundle(file: string): Promise<boolean> {
   const { build } = await import("esbuild");
   const { outputFiles } = await build({
-    entryPoints: [join(SOURCES, "explain", "explain.ts")],
+    entryPoints: [join(SOURCES, "explain", "code.ts")],
     bundle: true,
     write: false,
+    minify: true,
     format: "esm",
     platform: "node",
     target: "node22",
