@@ -1,4 +1,5 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
+import { enableCompileCache } from "node:module";
 import { resolve } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -114,6 +115,37 @@ program
     );
     if (left.length > 0) print(`left as they were, and not of this import: ${left.join(", ")}`);
     print(`next: npm run gateway -- check --routes ${options.out}`);
+  });
+
+program
+  .command("explain")
+  .description("what the gateway would do with a request, and why; asks nobody")
+  .argument("<method>", "GET, POST, ...")
+  .argument("<url>", "https://host/path?query, or a path alone for the routes' first host")
+  .option("-H, --header <header...>", 'a header of the request: "name: value"')
+  .option("-d, --data <text>", "the request's body")
+  .option("--as <consumer>", "take a good credential of this consumer for granted")
+  .option("--scope <scopes>", "what that credential may, separated by blanks")
+  .option("--sub <subject>", "the subject of that credential (default: the consumer's name)")
+  .option("--claim <name=value...>", "more claims of it; values are JSON or text")
+  .option("--group <group...>", "groups of a consumer that the routes do not declare", groups)
+  .option("--plan <name>", "the plan of a consumer that the routes do not declare")
+  .option("--client <address>", "the client's address", "203.0.113.7")
+  .option("--cf <name=value...>", "what Cloudflare tells of the request, such as country=DE")
+  .option("--online", "ask issuers for their keys, as the edge does")
+  .option("--live <url>", "send the request to a gateway that runs there, and show where it decides otherwise")
+  .option("--secret-env <name>", "the environment variable that has its debug secret", "DEBUG_KEY")
+  .option("--send", "with --live: also send what may change something")
+  .option("--table <file>", "a table.json, in place of the routes")
+  .option("-v, --verbose", "also what each policy changes in headers")
+  .option(...routesOption)
+  .option(...configOption)
+  .option(...jsonOption)
+  .action(async (method: string, url: string, options) => {
+    // A third of what the command takes: its code is read as it was compiled the last time.
+    enableCompileCache(resolve(".portcullis", "compiled"));
+    const { explainCommand } = await import("./explain/command.ts");
+    process.exitCode = await explainCommand(method, url, options);
   });
 
 program

@@ -1,5 +1,4 @@
 /** Asking a cluster: one try after the other, each under its deadlines, until one has an answer to give. */
-import { connect } from "cloudflare:sockets";
 import type { Exchange } from "../policies/contract.ts";
 import { canHold, hold } from "../policies/held-body.ts";
 import type { ProblemCode } from "../table/problems.ts";
@@ -419,6 +418,8 @@ const answeredLately = (ingress: Ingress, now: number, within: number) => now - 
  */
 async function probeConnection(ingress: Ingress, within: number, giveUp: (why: ProblemCode) => void): Promise<void> {
   if (!ingress.probe) return;
+  // Where it is used, so that this file runs in Node as well (offline/), where nothing is ever slow to connect.
+  const { connect } = await import("cloudflare:sockets");
   const socket = connect(ingress.probe);
   const expired = new Promise<"expired">((resolve) => setTimeout(() => resolve("expired"), within));
   const opened = await Promise.race([
