@@ -39,7 +39,7 @@ export default defineConfig({
           ...drawn,
           name: "node",
           environment: "node",
-          include: ["test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance}/**/*.test.ts"],
+          include: ["test/{config,build,prove,import,traffic,simulation,dev,e2e,cli,conformance}/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },
