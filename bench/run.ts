@@ -44,7 +44,7 @@ const START_ROUNDS = 15;
 /** The 99th of 100 is only known from many; a round takes ten seconds. An isolate that gets more than 100 a second is rare. */
 const MIRROR_PACE = { rate: 100, rounds: 12, requests: 1_000 };
 /** Rounds of half a second for each row: what disturbs the machine meanwhile is in few of them. */
-const LEASED_PACE = { rate: 1_000, rounds: 60, requests: 500, turn: 500 };
+const LEASED_PACE = { rate: 1_000, rounds: 40, requests: 500, turn: 500 };
 
 const options = new Command("npm run bench --")
   .description("What the gateway costs in CPU time, against a bare fetch(request) Worker")
