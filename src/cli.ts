@@ -40,7 +40,7 @@ program
   .option(...jsonOption)
   .action(async (options) => {
     const { compileRoutes } = await import("./build/compile.ts");
-    const { table } = await compileRoutes(options);
+    const { table, proved: warnings } = await compileRoutes(options);
     const summary = {
       ok: true,
       table: table.id,
@@ -48,11 +48,28 @@ program
       clusters: Object.keys(table.clusters).length,
       policies: table.policies.length,
     };
-    if (options.json) print(JSON.stringify({ ...summary, problems: [] }));
-    else
+    if (options.json) print(JSON.stringify({ ...summary, problems: [], warnings }));
+    else {
+      for (const warning of warnings) console.error(`${yellow("warning")}  ${formatProblem(warning)}`);
       print(
         `${green("ok")}  ${summary.routes} routes, ${summary.clusters} clusters, ${summary.policies} policies, table ${summary.table}`,
       );
+    }
+  });
+
+program
+  .command("prove")
+  .description(
+    "tell what is true of the whole table: what is unreachable, shadowed or dead, and what a request can cost",
+  )
+  .option(...routesOption)
+  .option(...configOption)
+  .option("--route <id>", "of this route alone: api/route")
+  .option(...jsonOption)
+  .action(async (options) => {
+    const { proofs, proofsText } = await import("./build/proofs.ts");
+    const found = await proofs(options);
+    print(options.json ? JSON.stringify({ ok: true, ...found }) : proofsText(found, process.stdout));
   });
 
 program
@@ -314,6 +331,10 @@ function many(count: number, name: string): string {
 
 function green(text: string): string {
   return styleText("green", text, { stream: process.stdout });
+}
+
+function yellow(text: string): string {
+  return styleText("yellow", text, { stream: process.stderr });
 }
 
 function red(text: string): string {
