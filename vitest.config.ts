@@ -39,7 +39,9 @@ export default defineConfig({
           ...drawn,
           name: "node",
           environment: "node",
-          include: ["test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance,explain,replay,testing,routes}/**/*.test.ts"],
+          include: [
+            "test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance,explain,replay,testing,routes}/**/*.test.ts",
+          ],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },

@@ -123,8 +123,7 @@ test("for 400 requests the Worker's record is the explained one, and so is what 
       for (const [i, sent] of here.upstream.entries()) {
         const arrived = cluster.arrived[i]?.headers ?? {};
         for (const [name, value] of sent.headers)
-          if (/^x-(?:consumer|forwarded|user|real)/.test(name))
-            expect([name, arrived[name]]).toEqual([name, value]);
+          if (/^x-(?:consumer|forwarded|user|real)/.test(name)) expect([name, arrived[name]]).toEqual([name, value]);
         expect("authorization" in arrived).toBe(sent.headers.some(([name]) => name === "authorization"));
       }
     }),
