@@ -166,6 +166,28 @@ program
   });
 
 program
+  .command("replay")
+  .description("which requests of a log two versions of the routes treat otherwise")
+  .argument(
+    "<logs...>",
+    "decision records, combined logs of nginx or ingress-nginx (.gz and .zst too), HAR; - for standard input",
+  )
+  .requiredOption("--old <source>", "routes, a table.json, a git revision, or REVISION:PATH")
+  .option("--new <source>", "the same", "routes")
+  .option("--host <name>", "of lines that tell no host (default: the first host of the new routes)")
+  .addOption(
+    new Option("--fail-on <what>", "end with 1 when any request is changed, or is let through with less").choices([
+      "changed",
+      "weakened",
+    ]),
+  )
+  .option(...jsonOption)
+  .action(async (logs: string[], options) => {
+    const { replayCommand } = await import("./replay/command.ts");
+    process.exitCode = await replayCommand(logs, options);
+  });
+
+program
   .command("token")
   .description("print a token that the demo accepts")
   .requiredOption("--sub <subject>", "who the token is about", subject)

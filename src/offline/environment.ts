@@ -36,18 +36,20 @@ function signingKey(): string {
   return JSON.stringify({ ...privateKey.export({ format: "jwk" }), alg: "ES256", kid: "stand-in" });
 }
 
-/** The hosts at which clusters are asked without a binding. */
-export function clusterHosts(table: RouteTable, env: Readonly<Record<string, unknown>>): Set<string> {
-  const hosts = new Set<string>();
+/** Whether an address is a cluster's, which is asked without a binding, and not an issuer's or the store's. */
+export function clusterAddresses(table: RouteTable, env: Readonly<Record<string, unknown>>): (url: URL) => boolean {
+  const ingresses = new Set<string>();
   for (const { ingress } of Object.values(table.clusters) as TableCluster[]) {
     if ("binding" in ingress) continue;
     const name = "env" in ingress ? ingress.env : ingress.secret;
     const text = env[name] ?? ("env" in ingress ? ingress.otherwise : undefined);
     const url = URL.parse(String(text));
-    if (url) hosts.add(url.hostname);
+    if (url) ingresses.add(url.host);
   }
-  const rewritten = [...table.backends.map(({ rewrite }) => rewrite), ...table.routes.map(({ rewrite }) => rewrite)];
-  for (const host of [...table.backends.map(({ host }) => host), ...rewritten.map((one) => one?.host)])
-    if (host !== undefined) hosts.add(host);
-  return hosts;
+  // Of these the port is the ingress'.
+  const names = new Set([
+    ...table.backends.flatMap(({ host, rewrite }) => [host, rewrite?.host]),
+    ...table.routes.map(({ rewrite }) => rewrite?.host),
+  ]);
+  return ({ host, hostname }) => ingresses.has(host) || names.has(hostname);
 }

@@ -11,7 +11,7 @@ import { indexMatches, type MatchIndex } from "../table/match.ts";
 import type { PolicyMode, PolicyName, RouteTable, TableMatch } from "../table/table.ts";
 import { type AssumedCaller, assuming } from "./callers.ts";
 import type { Clock } from "./clock.ts";
-import { clusterHosts, offlineEnvironment } from "./environment.ts";
+import { clusterAddresses, offlineEnvironment } from "./environment.ts";
 import { authenticators, runs } from "./policies.ts";
 import { inWorld, outside, type World } from "./world.ts";
 
@@ -97,7 +97,7 @@ export class OfflineGateway {
   readonly #parts: OfflineParts;
   readonly #app: ReturnType<typeof createGateway>;
   readonly #env: Record<string, unknown>;
-  readonly #clusters: Set<string>;
+  readonly #isCluster: (url: URL) => boolean;
   readonly #store: string | undefined;
   readonly #traces = new AsyncLocalStorage<Trace>();
 
@@ -105,7 +105,7 @@ export class OfflineGateway {
     this.#parts = parts;
     const { table, index = indexMatches(table.routes, table.listeners), middleware } = parts;
     this.#env = offlineEnvironment(table, parts.texts, (binding, url, init) => this.#ask(url, init, binding));
-    this.#clusters = clusterHosts(table, this.#env);
+    this.#isCluster = clusterAddresses(table, this.#env);
     const { store } = table.gateway;
     this.#store = store && "env" in store.url ? String(this.#env[store.url.env] ?? store.url.otherwise) : undefined;
     const unknown = new Proxy({}, { get: () => (_: unknown, next: () => Promise<void>) => next() });
@@ -164,7 +164,7 @@ export class OfflineGateway {
       const body = JSON.parse(String(init.body));
       return outside(() => this.#parts.store(url.slice(this.#store?.length).replace(/^\/*/, "/"), body));
     }
-    if (this.#clusters.has(URL.parse(url)?.hostname ?? "")) return this.#ask(url, init);
+    if (this.#isCluster(new URL(url))) return this.#ask(url, init);
     return outside(() => this.#parts.provider(new Request(url, init)));
   }
 
