@@ -42,6 +42,7 @@ export default gateway({
       retry: { attempts: 2, on: ["connection", 500, 503], backoff: quick, budget: generous, maxBody: 100_000 } }),
     to("filtered", balance(three("filtered")), {
       policies: [filter({})], retry: { backoff: quick, budget: generous, maxBody: 100_000 } }),
+    to("filtered-brief", one("filtered-brief", "a"), { policies: [filter({})], timeouts: { firstByte: "1s", total: "1s" } }),
     to("any-method", balance(three("any-method")), { retry: { methods: "any", backoff: quick, budget: generous } }),
     to("deaf", cluster("deaf", { ingress: env("DEAF") }).or(one("deaf", "a")), {
       timeouts: { connect: "300ms", firstByte: "3s", total: "10s" }, retry: { methods: "any" } }),
@@ -480,6 +481,17 @@ describeWithRealParts("resilience", () => {
         reason: "request-timeout",
         attempts: Array(arrived).fill({ error: "request-timeout" }),
       });
+    });
+
+    it("for the whole exchange counts while a policy waits for the body", async () => {
+      const path = pathBelow("/filtered-brief");
+      const headers = { "content-type": "application/json", "content-length": 10 };
+      const { sent, response } = on.open(path, { method: "POST", headers });
+      sent.write("{");
+      const started = Date.now();
+      expect((await response).statusCode).toBe(408);
+      expect(Date.now() - started).toBeLessThan(1_500);
+      expect((await recorded(path, 1))[0]).toMatchObject({ reason: "request-timeout", attempts: [] });
     });
 
     it.each([
