@@ -201,8 +201,7 @@ describeWithRealParts("resilience", () => {
       const requests = 1_000;
       await inParallel(30, requests, async () => answers.push(await on.ask(path)));
       expect(new Set(answers.map((answer) => `${answer.status} ${answer.text()}`))).toEqual(new Set(["503 503"]));
-      // What an isolate begins with, and the minimum.
-      expect(on.allArrived(path)).toBeLessThanOrEqual(1.2 * requests + 10 + 3);
+      expect(on.allArrived(path)).toBeLessThanOrEqual(1.2 * requests + 3);
       expect(on.allArrived(path)).toBeGreaterThan(1.1 * requests);
       const notRetried = recordsAt(path).flatMap(({ attempts }) => attempts.at(-1)?.notRetried ?? "none");
       expect(notRetried.filter((why) => why === "budget").length).toBeGreaterThan(0.7 * requests);
@@ -213,7 +212,7 @@ describeWithRealParts("resilience", () => {
       on.answer(path, status(503));
       const requests = 200;
       for (let n = 0; n < requests; n++) expect((await on.ask(path)).status).toBe(503);
-      expect(on.allArrived(path)).toBeLessThanOrEqual(1.2 * requests + 10 + 3);
+      expect(on.allArrived(path)).toBeLessThanOrEqual(1.2 * requests + 3);
     });
 
     it.each([
