@@ -13,6 +13,7 @@ import {
   type HeaderEdit,
   NotConfigured,
 } from "../policies/contract.ts";
+import { BodyLate } from "../policies/held-body.ts";
 import { type MatchResult, parametersOf } from "../table/match.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
 import type { RedirectAction, TableMatch, TableMirror, TableRoute } from "../table/table.ts";
@@ -85,6 +86,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       record.reason = "policy";
       return finish(error.getResponse());
     }
+    if (error instanceof BodyLate) return finish(refuse("request-timeout"));
     if (isBroken(request, error)) return finish(refuse("bad-request", { detail: "The request's body breaks off." }));
     response =
       error instanceof NotConfigured
@@ -133,6 +135,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       host: target.host,
       scheme: target.scheme,
       parameters: matched ? parametersFor(matched, target.path) : {},
+      total: (route.timeouts ?? table.gateway.timeouts).total,
       clientAddress: record.client,
       received,
       upstream,

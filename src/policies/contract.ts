@@ -77,6 +77,8 @@ export interface Exchange {
   /** `https` or `http`, as the client spoke to the gateway. */
   readonly scheme: string;
   readonly parameters: Readonly<Record<string, string>>;
+  /** Milliseconds that the exchange may take, the time for its body to come in included. Absent or 0: any. */
+  readonly total?: number;
   /** The trusted client address; "" when the runtime does not tell. */
   readonly clientAddress: string;
   /** The request's headers as they came, names in lower case. Each pass over a Headers object takes 0.1 of a bare request (measured). */

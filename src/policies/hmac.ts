@@ -273,7 +273,7 @@ export const authenticator: MakeAuthenticator<HmacConfig> = (config, runtime) =>
   const checkDigest = async (request: Request, exchange: Exchange): Promise<void> => {
     let body: Uint8Array = new Uint8Array();
     if (request.body) {
-      const held = await hold(request.body, config.maxBody, request.headers.get("content-length"));
+      const held = await hold(request.body, config.maxBody, request.headers.get("content-length"), exchange.total);
       exchange.body = held.body;
       if (held.more) throw new BodyTooLarge();
       body = held.begun;

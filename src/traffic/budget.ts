@@ -14,9 +14,9 @@ const ONE = 100;
 /**
  * How many of a route's tries may be retries, so that a failing cluster does not get its load multiplied. Each request puts
  * `percent` of a retry in, each retry takes one out; where nothing is in, there may be `minimum` retries in ten seconds all the same,
- * for routes with few requests. What quiet times leave over is kept up to one retry for each request under way, and ten, which a new
- * isolate begins with: when an endpoint dies, each request that it took along can be tried again. Beyond that there are no more retries
- * than `percent` of the requests, however long a failure lasts and however few callers there are.
+ * for routes with few requests. What quiet times leave over is kept up to one retry for each request under way, and ten: when an
+ * endpoint dies, each request that it took along can be tried again. Since the isolate began there are no more retries than `percent` of
+ * its requests, and `minimum`, however few callers there are (unless a time with fewer requests than that is within it).
  *
  * The numbers are Envoy's (RetryBudget: 20 %, 3). Envoy holds them against what is under way at the moment, by which
  * - retries that fail faster than first tries are many, and one of three endpoints that died cost 1 to 40 requests (simulated, 10 or 50
@@ -35,7 +35,7 @@ export class RetryBudget {
   constructor({ percent, minimum }: TableRetry["budget"]) {
     this.#percent = percent;
     this.#minimum = minimum;
-    this.#balance = percent > 0 ? RESERVE * ONE : 0;
+    this.#balance = minimum * ONE;
   }
 
   /** A request of the route begins. */

@@ -16,9 +16,9 @@ const takeAll = (from: RetryBudget, now = NOW, atMost = 1_000) => {
 };
 
 it.each([
-  ["what an isolate begins with, when there are few requests", 20, 3, 1, RESERVE],
-  ["a share of the requests as well, when there are more", 20, 3, 50, RESERVE + 10],
-  ["all of them at 100 %", 100, 3, 50, RESERVE + 50],
+  ["the minimum, when there are few requests", 20, 3, 1, 3],
+  ["a share of the requests as well, when there are more", 20, 3, 50, 3 + 10],
+  ["all of them at 100 %", 100, 3, 50, 3 + 50],
   ["the minimum alone at 0 %", 0, 3, 50, 3],
   ["none at 0 % without a minimum", 0, 0, 50, 0],
 ])("gives out %s", (_, percent, minimum, requests, expected) => {
