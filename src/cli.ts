@@ -1,4 +1,5 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
+import { enableCompileCache } from "node:module";
 import { resolve } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -39,7 +40,7 @@ program
   .option(...jsonOption)
   .action(async (options) => {
     const { compileRoutes } = await import("./build/compile.ts");
-    const { table } = await compileRoutes(options);
+    const { table, proved: warnings } = await compileRoutes(options);
     const summary = {
       ok: true,
       table: table.id,
@@ -47,11 +48,28 @@ program
       clusters: Object.keys(table.clusters).length,
       policies: table.policies.length,
     };
-    if (options.json) print(JSON.stringify({ ...summary, problems: [] }));
-    else
+    if (options.json) print(JSON.stringify({ ...summary, problems: [], warnings }));
+    else {
+      for (const warning of warnings) console.error(`${yellow("warning")}  ${formatProblem(warning)}`);
       print(
         `${green("ok")}  ${summary.routes} routes, ${summary.clusters} clusters, ${summary.policies} policies, table ${summary.table}`,
       );
+    }
+  });
+
+program
+  .command("prove")
+  .description(
+    "tell what is true of the whole table: what is unreachable, shadowed or dead, and what a request can cost",
+  )
+  .option(...routesOption)
+  .option(...configOption)
+  .option("--route <id>", "of this route alone: api/route")
+  .option(...jsonOption)
+  .action(async (options) => {
+    const { proofs, proofsText } = await import("./build/proofs.ts");
+    const found = await proofs(options);
+    print(options.json ? JSON.stringify({ ok: true, ...found }) : proofsText(found, process.stdout));
   });
 
 program
@@ -114,6 +132,59 @@ program
     );
     if (left.length > 0) print(`left as they were, and not of this import: ${left.join(", ")}`);
     print(`next: npm run gateway -- check --routes ${options.out}`);
+  });
+
+program
+  .command("explain")
+  .description("what the gateway would do with a request, and why; asks nobody")
+  .argument("<method>", "GET, POST, ...")
+  .argument("<url>", "https://host/path?query, or a path alone for the routes' first host")
+  .option("-H, --header <header...>", 'a header of the request: "name: value"')
+  .option("-d, --data <text>", "the request's body")
+  .option("--as <consumer>", "take a good credential of this consumer for granted")
+  .option("--scope <scopes>", "what that credential may, separated by blanks")
+  .option("--sub <subject>", "the subject of that credential (default: the consumer's name)")
+  .option("--claim <name=value...>", "more claims of it; values are JSON or text")
+  .option("--group <group...>", "groups of a consumer that the routes do not declare", groups)
+  .option("--plan <name>", "the plan of a consumer that the routes do not declare")
+  .option("--client <address>", "the client's address", "203.0.113.7")
+  .option("--cf <name=value...>", "what Cloudflare tells of the request, such as country=DE")
+  .option("--online", "ask issuers for their keys, as the edge does")
+  .option("--live <url>", "send the request to a gateway that runs there, and show where it decides otherwise")
+  .option("--secret-env <name>", "the environment variable that has its debug secret", "DEBUG_KEY")
+  .option("--send", "with --live: also send what may change something")
+  .option("--table <file>", "a table.json, in place of the routes")
+  .option("-v, --verbose", "also what each policy changes in headers")
+  .option(...routesOption)
+  .option(...configOption)
+  .option(...jsonOption)
+  .action(async (method: string, url: string, options) => {
+    // A third of what the command takes: its code is read as it was compiled the last time.
+    enableCompileCache(resolve(".portcullis", "compiled"));
+    const { explainCommand } = await import("./explain/command.ts");
+    process.exitCode = await explainCommand(method, url, options);
+  });
+
+program
+  .command("replay")
+  .description("which requests of a log two versions of the routes treat otherwise")
+  .argument(
+    "<logs...>",
+    "decision records, combined logs of nginx or ingress-nginx (.gz and .zst too), HAR; - for standard input",
+  )
+  .requiredOption("--old <source>", "routes, a table.json, a git revision, or REVISION:PATH")
+  .option("--new <source>", "the same", "routes")
+  .option("--host <name>", "of lines that tell no host (default: the first host of the new routes)")
+  .addOption(
+    new Option("--fail-on <what>", "end with 1 when any request is changed, or is let through with less").choices([
+      "changed",
+      "weakened",
+    ]),
+  )
+  .option(...jsonOption)
+  .action(async (logs: string[], options) => {
+    const { replayCommand } = await import("./replay/command.ts");
+    process.exitCode = await replayCommand(logs, options);
   });
 
 program
@@ -282,6 +353,10 @@ function many(count: number, name: string): string {
 
 function green(text: string): string {
   return styleText("green", text, { stream: process.stdout });
+}
+
+function yellow(text: string): string {
+  return styleText("yellow", text, { stream: process.stderr });
 }
 
 function red(text: string): string {
