@@ -1,7 +1,9 @@
 /** `gateway users`: names and passwords for the policy basic. Passwords come over stdin, where neither the shell nor `ps` sees them. */
 import type { Redis } from "@upstash/redis";
-import { type StoredUser, USER, userKey } from "../policies/basic.ts";
+import { type BasicConfig, type StoredUser, USER, userKey } from "../policies/basic.ts";
 import { hashPassword } from "../policies/password.ts";
+import { configsOf } from "./configs.ts";
+import { scopesOf } from "./scopes.ts";
 import { type StoreOptions, withStore } from "./store.ts";
 
 /** Redis hash of all users, name to a ListedUser as JSON. Only the command line reads it. */
@@ -31,9 +33,11 @@ export async function setCommand(
 ): Promise<{ out: string }> {
   if (!USER.test(name)) throw new Error("a user's name has 1 to 128 visible characters and no colon");
   const password = await hashPassword(await passwordFrom(input));
-  return withStore(options, async ({ redis }) => {
+  return withStore(options, async ({ redis, compiled: { table } }) => {
+    if (!configsOf<BasicConfig>(table, "basic").some(({ store }) => store))
+      throw new Error("no route takes users of the store; add basic({ store: true }) to one");
     const { consumer, scope = "" } = options;
-    const scopes = scope.split(" ").filter((one) => one !== "");
+    const scopes = scopesOf(scope);
     const facts = { ...(consumer !== undefined && { consumer }), ...(scopes.length > 0 && { scopes }) };
     const listed: ListedUser = { name, ...facts, changed: Date.now() };
     const stored: StoredUser = { password, ...facts };

@@ -10,6 +10,7 @@ import {
   revokeCommand,
   rotateCommand,
 } from "../../src/admin/key-commands.ts";
+import { setCommand } from "../../src/admin/users.ts";
 import { type RunningRedis, redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../../src/dev/redis.ts";
 import { startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
 import { isKey } from "../../src/policies/api-key-format.ts";
@@ -153,6 +154,17 @@ describe("keys", () => {
   ])("%s is refused", async (_, text, wishes, told) => {
     const { create } = await shop(text);
     await expect(create(wishes)).rejects.toThrow(told);
+  });
+
+  it("and users are made only where a route takes such", async () => {
+    const password = async function* () {
+      yield "long enough";
+    };
+    const { options } = await shop(routes("basic({ store: true })").replace("anyOf,", "basic,"));
+    expect(await setCommand("walk-in", options, password())).toEqual({ out: "set  walk-in" });
+    const { options: others } = await shop();
+    await expect(setCommand("walk-in", others, password())).rejects.toThrow("no route takes users of the store");
+    await expect(setCommand("walk-in", { ...options, scope: "a\\b" }, password())).rejects.toThrow("is no scope");
   });
 
   it("are for the store that .dev.vars names, where the environment names none", async () => {
