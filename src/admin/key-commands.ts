@@ -4,7 +4,8 @@ import type { ApiKeyConfig } from "../policies/api-key.ts";
 import type { IndexedKey } from "../policies/api-key-format.ts";
 import type { RouteTable } from "../table/table.ts";
 import { configsOf } from "./configs.ts";
-import { createKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
+import { firstLine } from "./first-line.ts";
+import { createKey, idOfKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
 import { scopesOf } from "./scopes.ts";
 import { type StoreOptions, withStore } from "./store.ts";
 
@@ -62,8 +63,10 @@ export const rotateCommand = (id: string, options: KeyOptions & { overlap: strin
     });
   });
 
-export const revokeCommand = (id: string, options: KeyOptions): Promise<Output> =>
+/** `given`: an id, or `-` for the key itself, in the first line of `input`. */
+export const revokeCommand = (given: string, options: KeyOptions, input: AsyncIterable<unknown>): Promise<Output> =>
   withStore(options, async ({ redis, compiled }) => {
+    const id = given === "-" ? await idOfKey(redis, await firstLine(input)) : given;
     const revoked = await revokeKey(redis, id);
     if (options.json) return { out: JSON.stringify(shown(revoked)) };
     const lag = Math.max(0, ...apiKeys(compiled.table).map(({ maxAge }) => maxAge)) / 1_000;

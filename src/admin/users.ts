@@ -3,6 +3,7 @@ import type { Redis } from "@upstash/redis";
 import { type BasicConfig, type StoredUser, USER, userKey } from "../policies/basic.ts";
 import { hashPassword } from "../policies/password.ts";
 import { configsOf } from "./configs.ts";
+import { firstLine } from "./first-line.ts";
 import { scopesOf } from "./scopes.ts";
 import { type StoreOptions, withStore } from "./store.ts";
 
@@ -75,14 +76,8 @@ async function listUsers(redis: Redis): Promise<ListedUser[]> {
 
 const shown = ({ changed, ...user }: ListedUser) => ({ ...user, changed: new Date(changed).toISOString() });
 
-/** The first line. */
 async function passwordFrom(input: AsyncIterable<unknown>): Promise<string> {
-  let text = "";
-  for await (const chunk of input) {
-    text += String(chunk);
-    if (text.includes("\n")) break;
-  }
-  const password = text.split(/\r?\n/, 1)[0] as string;
+  const password = await firstLine(input);
   if (password.length < SHORTEST) throw new Error(`the password on stdin has less than ${SHORTEST} characters`);
   return password;
 }

@@ -25,6 +25,10 @@ export default gateway({ store: { url: env("STORE_URL"), token: secret("STORE_TO
 ]);`;
 const ROUTES = routes('apiKey({ prefix: "shop", consumers: [partner], maxAge: "20s" })');
 
+async function* line(text: string) {
+  yield `${text}\n`;
+}
+
 describe("keys", () => {
   let redis: RunningRedis;
   let bridge: Awaited<ReturnType<typeof startUpstashBridge>>;
@@ -55,7 +59,7 @@ describe("keys", () => {
       options,
       create: (wishes: Partial<CreateOptions>) => json(createCommand({ ...asJson, consumer: "partner", ...wishes })),
       rotate: (id: string, overlap: string) => json(rotateCommand(id, { ...asJson, overlap })),
-      revoke: async (id: string) => (await revokeCommand(id, options)).out,
+      revoke: async (id: string, key = "") => (await revokeCommand(id, options, line(key))).out,
       list: (wishes: { all?: boolean; consumer?: string } = {}) => json(listCommand({ ...asJson, ...wishes })),
     };
   }
@@ -102,6 +106,16 @@ describe("keys", () => {
     ]);
     const { out: table } = await listCommand({ ...options, all: true });
     expect(table.split("\n").map((line) => line.split(/ {2,}/)[2])).toEqual(["state", "revoked", "live"]);
+  });
+
+  it("that were found where they should not be are revoked by themselves, and stay unseen", async () => {
+    const { create, revoke, list } = await shop();
+    const { key, id } = await create({});
+    await expect(revoke("-", `${key}x`)).rejects.toThrow("there is no such key");
+    const said = await revoke("-", key);
+    expect(said).toContain(`revoked  ${id} of partner`);
+    expect(said).not.toContain(key.split("_")[1]);
+    expect(await list()).toEqual([]);
   });
 
   it("that were rotated are not rotated again, since their end is that of the overlap", async () => {
@@ -157,14 +171,15 @@ describe("keys", () => {
   });
 
   it("and users are made only where a route takes such", async () => {
-    const password = async function* () {
-      yield "long enough";
-    };
     const { options } = await shop(routes("basic({ store: true })").replace("anyOf,", "basic,"));
-    expect(await setCommand("walk-in", options, password())).toEqual({ out: "set  walk-in" });
+    expect(await setCommand("walk-in", options, line("long enough"))).toEqual({ out: "set  walk-in" });
     const { options: others } = await shop();
-    await expect(setCommand("walk-in", others, password())).rejects.toThrow("no route takes users of the store");
-    await expect(setCommand("walk-in", { ...options, scope: "a\\b" }, password())).rejects.toThrow("is no scope");
+    await expect(setCommand("walk-in", others, line("long enough"))).rejects.toThrow(
+      "no route takes users of the store",
+    );
+    await expect(setCommand("walk-in", { ...options, scope: "a\\b" }, line("long enough"))).rejects.toThrow(
+      "is no scope",
+    );
   });
 
   it("are for the store that .dev.vars names, where the environment names none", async () => {
