@@ -241,11 +241,11 @@ keys
 keys
   .command("revoke")
   .description("take the key with this id back")
-  .argument("<id>")
+  .argument("<id>", "- for the key itself on stdin, such as one that was found where it should not be")
   .option(...routesOption)
   .option(...configOption)
   .option(...jsonOption)
-  .action(async (id, options) => tell((await keyCommands()).revokeCommand(id, options)));
+  .action(async (id, options) => tell((await keyCommands()).revokeCommand(id, options, process.stdin)));
 
 const users = program
   .command("users")

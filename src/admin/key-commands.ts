@@ -2,10 +2,11 @@
 import { parseDuration } from "../config/duration.ts";
 import type { ApiKeyConfig } from "../policies/api-key.ts";
 import type { IndexedKey } from "../policies/api-key-format.ts";
-import { SCOPE_TOKEN } from "../policies/claims.ts";
-import type { MemberPolicy } from "../policies/contract.ts";
 import type { RouteTable } from "../table/table.ts";
-import { createKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
+import { configsOf } from "./configs.ts";
+import { firstLine } from "./first-line.ts";
+import { createKey, idOfKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
+import { scopesOf } from "./scopes.ts";
 import { type StoreOptions, withStore } from "./store.ts";
 
 interface Output {
@@ -38,17 +39,16 @@ export const createCommand = (options: CreateOptions): Promise<Output> =>
       throw new Error(`the routes declare the consumer "${consumer}"; give it groups and a plan there`);
     if (plan !== undefined && !table.plans?.[plan])
       throw new Error(`the routes declare no plan "${plan}"${among(Object.keys(table.plans ?? {}))}`);
-    const scopes = scope.split(" ").filter((one) => one !== "");
-    const odd = scopes.find((one) => !SCOPE_TOKEN.test(one));
-    if (odd !== undefined) throw new Error(`${JSON.stringify(odd)} is no scope; they are words without quotes or \\`);
+    const scopes = scopesOf(scope);
+    const now = Date.now();
     const wishes: KeyWishes = {
       consumer,
       ...(scopes.length > 0 && { scopes }),
       ...(group.length > 0 && { groups: group }),
       ...(plan !== undefined && { plan }),
-      ...(expires !== undefined && { expires: Date.now() + lifetime(expires) }),
+      ...(expires !== undefined && { expires: now + lifetime(expires) }),
     };
-    const made = await createKey(redis, prefix, wishes);
+    const made = await createKey(redis, prefix, wishes, now);
     return madeOutput(made, options, `key ${made.record.id} of ${consumer}`);
   });
 
@@ -63,8 +63,10 @@ export const rotateCommand = (id: string, options: KeyOptions & { overlap: strin
     });
   });
 
-export const revokeCommand = (id: string, options: KeyOptions): Promise<Output> =>
+/** `given`: an id, or `-` for the key itself, in the first line of `input`. */
+export const revokeCommand = (given: string, options: KeyOptions, input: AsyncIterable<unknown>): Promise<Output> =>
   withStore(options, async ({ redis, compiled }) => {
+    const id = given === "-" ? await idOfKey(redis, await firstLine(input)) : given;
     const revoked = await revokeKey(redis, id);
     if (options.json) return { out: JSON.stringify(shown(revoked)) };
     const lag = Math.max(0, ...apiKeys(compiled.table).map(({ maxAge }) => maxAge)) / 1_000;
@@ -145,14 +147,7 @@ function columns(head: readonly string[], rows: readonly (readonly string[])[]):
     .join("\n");
 }
 
-/** What all apiKey policies of the table go by, also within others. */
-function apiKeys(table: RouteTable): ApiKeyConfig[] {
-  const within = ({ policy, config }: MemberPolicy): ApiKeyConfig[] =>
-    policy === "apiKey"
-      ? [config as ApiKeyConfig]
-      : ((config as { members?: readonly MemberPolicy[] } | null)?.members?.flatMap?.(within) ?? []);
-  return table.policies.flatMap(within);
-}
+const apiKeys = (table: RouteTable) => configsOf<ApiKeyConfig>(table, "apiKey");
 
 function prefixOf(table: RouteTable, wanted: string | undefined): string {
   const prefixes = [...new Set(apiKeys(table).map(({ prefix }) => prefix))];

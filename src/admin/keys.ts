@@ -57,6 +57,14 @@ export async function findKey(redis: Redis, id: string): Promise<IndexedKey> {
   return JSON.parse(json);
 }
 
+/** The id of a key that somebody has. Throws when the store does not know it. */
+export async function idOfKey(redis: Redis, key: string): Promise<string> {
+  const hash = await sha256(key);
+  const found = (await listKeys(redis)).find((one) => one.hash === hash);
+  if (!found) throw new Error("there is no such key; is it of another gateway, or did it end more than 90 days ago?");
+  return found.id;
+}
+
 /** From now on the store does not know the key; isolates that do forget it within the policy's `maxAge`. */
 export async function revokeKey(redis: Redis, id: string, now = Date.now()): Promise<IndexedKey> {
   const found = await findKey(redis, id);

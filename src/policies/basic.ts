@@ -142,6 +142,8 @@ class WrongPassword extends Error {}
 const ANONYMOUS: Admission = Object.freeze({ headers: [], facts: Object.freeze({ anonymous: true }) });
 
 const CREDENTIALS = /^Basic +([A-Za-z0-9+/]+={0,2})$/i;
+// Repeated headers arrive joined by commas. Another reader may see a password there, so it must not count as none.
+const ANYWHERE = /(?:^|,)[ \t]*Basic(?:[ \t,]|$)/i;
 // A password of a megabyte would be hashed 100,000 times in the time of a short one, but read, decoded and kept.
 const LONGEST = 1_024;
 
@@ -229,7 +231,7 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
     authenticate(c: GatewayContext): Authentication | Promise<Authentication> {
       const exchange = c.get("exchange");
       const value = c.req.raw.headers.get("authorization");
-      if (value === null || !/^Basic(?: |$)/i.test(value)) {
+      if (value === null || !ANYWHERE.test(value)) {
         if (config.optional) return ANONYMOUS;
         return {
           refused: "credentials-missing",
@@ -244,7 +246,7 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
     },
     ...(!config.forwardPassword && {
       withhold: ({ upstream }: Exchange) => {
-        if (/^Basic(?: |$)/i.test(upstream.get("authorization") ?? "")) upstream.delete("authorization");
+        if (ANYWHERE.test(upstream.get("authorization") ?? "")) upstream.delete("authorization");
       },
     }),
   };

@@ -10,6 +10,7 @@ import {
   revokeCommand,
   rotateCommand,
 } from "../../src/admin/key-commands.ts";
+import { setCommand } from "../../src/admin/users.ts";
 import { type RunningRedis, redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../../src/dev/redis.ts";
 import { startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
 import { isKey } from "../../src/policies/api-key-format.ts";
@@ -23,6 +24,10 @@ export default gateway({ store: { url: env("STORE_URL"), token: secret("STORE_TO
   api("shop", {}, [route("all", { path: "/*" }, { policies: [${policies}], to: cluster("eu", { ingress: env("EU") }) })]),
 ]);`;
 const ROUTES = routes('apiKey({ prefix: "shop", consumers: [partner], maxAge: "20s" })');
+
+async function* line(text: string) {
+  yield `${text}\n`;
+}
 
 describe("keys", () => {
   let redis: RunningRedis;
@@ -54,7 +59,7 @@ describe("keys", () => {
       options,
       create: (wishes: Partial<CreateOptions>) => json(createCommand({ ...asJson, consumer: "partner", ...wishes })),
       rotate: (id: string, overlap: string) => json(rotateCommand(id, { ...asJson, overlap })),
-      revoke: async (id: string) => (await revokeCommand(id, options)).out,
+      revoke: async (id: string, key = "") => (await revokeCommand(id, options, line(key))).out,
       list: (wishes: { all?: boolean; consumer?: string } = {}) => json(listCommand({ ...asJson, ...wishes })),
     };
   }
@@ -101,6 +106,16 @@ describe("keys", () => {
     ]);
     const { out: table } = await listCommand({ ...options, all: true });
     expect(table.split("\n").map((line) => line.split(/ {2,}/)[2])).toEqual(["state", "revoked", "live"]);
+  });
+
+  it("that were found where they should not be are revoked by themselves, and stay unseen", async () => {
+    const { create, revoke, list } = await shop();
+    const { key, id } = await create({});
+    await expect(revoke("-", `${key}x`)).rejects.toThrow("there is no such key");
+    const said = await revoke("-", key);
+    expect(said).toContain(`revoked  ${id} of partner`);
+    expect(said).not.toContain(key.split("_")[1]);
+    expect(await list()).toEqual([]);
   });
 
   it("that were rotated are not rotated again, since their end is that of the overlap", async () => {
@@ -153,6 +168,18 @@ describe("keys", () => {
   ])("%s is refused", async (_, text, wishes, told) => {
     const { create } = await shop(text);
     await expect(create(wishes)).rejects.toThrow(told);
+  });
+
+  it("and users are made only where a route takes such", async () => {
+    const { options } = await shop(routes("basic({ store: true })").replace("anyOf,", "basic,"));
+    expect(await setCommand("walk-in", options, line("long enough"))).toEqual({ out: "set  walk-in" });
+    const { options: others } = await shop();
+    await expect(setCommand("walk-in", others, line("long enough"))).rejects.toThrow(
+      "no route takes users of the store",
+    );
+    await expect(setCommand("walk-in", { ...options, scope: "a\\b" }, line("long enough"))).rejects.toThrow(
+      "is no scope",
+    );
   });
 
   it("are for the store that .dev.vars names, where the environment names none", async () => {

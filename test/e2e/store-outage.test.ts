@@ -50,7 +50,12 @@ describeWithRealParts("a dead store", () => {
   }
 
   it("costs the requests under way one timeout, and no later one anything", async () => {
-    const redis = new Redis({ url: on.storeUrl, token: secrets.store, enableTelemetry: false });
+    const redis = new Redis({
+      url: on.storeUrl,
+      token: secrets.store,
+      enableTelemetry: false,
+      automaticDeserialization: false,
+    });
     const { key } = await createKey(redis, "key", { consumer: "partner" });
     await until("all is well", async () => {
       const { status, why } = await ask(key);

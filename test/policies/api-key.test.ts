@@ -191,6 +191,24 @@ describe("a request without a good key", () => {
     expect(store.asked).toEqual([]);
   });
 
+  test("is refused by the same work, however near it comes to a good one", async () => {
+    const { store, ask } = start();
+    const good = (await issue(store)).slice(4, 36);
+    await ask(makeKey("key", good));
+    const digest = vi.spyOn(crypto.subtle, "digest");
+    const work = [];
+    for (let right = 0; right < 32; right++) {
+      const next = good[right] === "a" ? "b" : "a";
+      digest.mockClear();
+      const before = store.asked.length;
+      const result = await ask(makeKey("key", good.slice(0, right) + next + good.slice(right + 1)));
+      await expectRefused(result, "unknown");
+      const [, hashed] = digest.mock.calls[0] as [string, Uint8Array];
+      work.push([digest.mock.calls.length, hashed.length, store.asked.length - before]);
+    }
+    expect(new Set(work.map(String))).toEqual(new Set(["1,43,1"]));
+  });
+
   test("is refused, and costs the store one look each ten seconds", async () => {
     const { store, ask, clock } = start();
     const key = makeKey("key");

@@ -157,9 +157,13 @@ describe("a login", () => {
     "Basic /w==",
     `Basic ${btoa("a:".padEnd(2_000, "x"))}`,
     "Basic YTpi, Basic YTpj",
-  ])("written as %s is malformed", async (authorization) => {
-    const { ask, hashed } = start();
-    await expectRefused(await ask(authorization), "malformed");
+    "Bearer x, Basic YTpi",
+    "Basic\tYTpi",
+  ])("written as %j is malformed, also where none is needed, and stays in the gateway", async (authorization) => {
+    const { ask, hashed } = start({ optional: true });
+    const result = await ask(authorization);
+    expect(result.exchange.upstream.get("authorization")).toBeNull();
+    await expectRefused(result, "malformed");
     expect(hashed()).toBe(0);
   });
 
