@@ -82,6 +82,13 @@ export class TableRequests {
     return found.kind === "route" ? this.table.routes[found.route] : undefined;
   }
 
+  /** If another route answers the example, the requests that it takes in the same way; undefined: the route answers it itself. */
+  takenFrom(id: string, example: ExampleRequest): Box | undefined {
+    const found = this.match(example);
+    if (found.kind !== "route" || this.table.routes[found.route]?.id === id) return undefined;
+    return this.#takenBy(found.route, found.match, example);
+  }
+
   /** What the route, or one of its matches, asks for; whoever answers it. */
   requestsOf(route: number, match?: number): RequestSet {
     const { matches } = this.table.routes[route] as TableRoute;
