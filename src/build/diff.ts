@@ -99,9 +99,17 @@ function linesOf(report: DiffReport): Line[] {
         .map(({ route, other, example }): Line => ({ mark: change, route, text: TEXTS[change](other), example })),
     ),
     ...moves.map(({ from, to, example }): Line => ({ mark: "moved", route: from, text: `to "${to}"`, example })),
-    ...edited.map((route): Line => ({ mark: "edited", route, text: "does something else with the same requests" })),
+    ...edited.map(
+      ({ route, members }): Line => ({
+        mark: "edited",
+        route,
+        text: `has other ${members.map((one) => MEMBERS[one] ?? one).join(", ")}`,
+      }),
+    ),
   ];
 }
+
+const MEMBERS: Readonly<Record<string, string>> = { action: "targets" };
 
 const TEXTS: Readonly<Record<RouteChange["change"], (other?: string) => string>> = {
   removed: (other) => (other ? `what it answered goes to "${other}"` : "nobody answers what it answered"),
@@ -110,12 +118,22 @@ const TEXTS: Readonly<Record<RouteChange["change"], (other?: string) => string>>
   widened: (other) => `asks for more than it did; ${other ? `"${other}" answered` : "nobody answered"}`,
 };
 
+const COLOURS = {
+  weakened: "red",
+  removed: "red",
+  meant: "dim",
+  added: "green",
+  narrowed: "yellow",
+  widened: "yellow",
+  moved: "yellow",
+  edited: "dim",
+} as const satisfies Record<Line["mark"], string>;
+
 const FIX = 'to allow what is meant, add acknowledge("<route>", <policy>, "why") to invariants.ts';
 
 export function diffText(report: DiffReport, stream: NodeJS.WriteStream): string {
-  const colours = { weakened: "red", removed: "red", added: "green", moved: "yellow", narrowed: "yellow" } as const;
   const lines = linesOf(report).map(({ mark, route, text, example }) => {
-    const label = styleText((colours as Record<string, "red">)[mark] ?? "dim", mark.padEnd(8), { stream });
+    const label = styleText(COLOURS[mark], mark.padEnd(8), { stream });
     const place = report.sources[`route ${route}`];
     const subject = route === "*" ? "gateway" : `route "${route}"`;
     return `${label}  ${place ? `${place}  ` : ""}${subject}: ${text}${example ? `\n            ${shownRequest(example)}` : ""}`;

@@ -10,9 +10,12 @@ export interface Automaton {
   readonly start: number;
   step(state: number, unit: number): number;
   accepts(state: number): boolean;
-  /** What it tells apart: it treats units that are in the same of these sets alike. */
-  readonly sets: readonly CodeUnits[];
+  /** What it tells apart, by any name of the set: it treats units that are in the same of these sets alike. */
+  readonly sets: ReadonlyMap<string, CodeUnits>;
 }
+
+export const namedSets = (sets: readonly CodeUnits[]): ReadonlyMap<string, CodeUnits> =>
+  new Map(sets.map((set) => [set.join(";"), set]));
 
 export const DEAD = -1;
 
@@ -28,7 +31,7 @@ export function shortestWord(
   budget: number = MOST_STATES,
 ): Word {
   const automata = [...within, ...without];
-  const units = representatives(automata.flatMap(({ sets }) => sets));
+  const units = representatives([...new Map(automata.flatMap(({ sets }) => [...sets])).values()]);
   const isGoal = (states: readonly number[]) =>
     within.every((one, i) => one.accepts(states[i] as number)) &&
     without.every((one, i) => !isIn(one, states[within.length + i] as number));
@@ -71,9 +74,8 @@ const READABLE = [..."abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUV
   character.charCodeAt(0),
 );
 
-/** One unit for each group of units that all of `sets` treat alike, readable ones first. */
-function representatives(sets: readonly CodeUnits[]): number[] {
-  const distinct = [...new Map(sets.map((set) => [set.join(";"), set])).values()];
+/** One unit for each group of units that all of the sets treat alike, readable ones first. */
+function representatives(distinct: readonly CodeUnits[]): number[] {
   const edges = [...new Set([0, ...distinct.flat().flatMap(([first, last]) => [first, last + 1])])]
     .filter((edge) => edge <= LAST_UNIT)
     .sort((a, b) => a - b);

@@ -1,6 +1,6 @@
 /** What is different between two tables, in terms of requests: who is answered by what now, and what holds them back less. */
-import type { PolicyName, RouteTable, TableRoute } from "../table/table.ts";
-import { TableRequests } from "./answers.ts";
+import type { PolicyName, RouteTable, TableAction, TablePool, TableRoute } from "../table/table.ts";
+import { placesOf, TableRequests } from "./answers.ts";
 import { policiesOf } from "./callers.ts";
 import { meeting } from "./reach.ts";
 import { difference, type ExampleRequest, exampleOf, intersection, type RequestSet } from "./request-set.ts";
@@ -29,17 +29,24 @@ export interface TableWeakening {
   readonly route: string;
   readonly policy: PolicyName | "gateway";
   readonly message: string;
-  /** The requests that are held back less: all of the route's, or those that came from another one. */
+  /** Only requests that this other route answered before are held back less; absent: all of the route's. */
   readonly from?: string;
+  /** A request that is held back less. */
   readonly example?: ExampleRequest;
+}
+
+/** A route that does something else with its requests. */
+export interface Edit {
+  readonly route: string;
+  /** Members of the route that are others: `action`, `policies`, `timeouts`. */
+  readonly members: readonly string[];
 }
 
 export interface TableDiff {
   readonly changes: readonly RouteChange[];
   readonly moves: readonly Move[];
   readonly weakenings: readonly TableWeakening[];
-  /** Routes that ask for the same requests, and do something else with them: another target, timeout or policy. */
-  readonly edited: readonly string[];
+  readonly edited: readonly Edit[];
   /** Pairs of routes of which too many meet to compare them all. */
   readonly uncompared: number;
 }
@@ -58,12 +65,12 @@ class Diff {
   readonly #changes: RouteChange[] = [];
   readonly #moves = new Map<string, Move>();
   readonly #weakenings: TableWeakening[] = [];
-  readonly #edited: string[] = [];
+  readonly #edited: Edit[] = [];
   #uncompared = 0;
 
   constructor(before: RouteTable, now: RouteTable) {
-    this.#old = new TableRequests(before);
-    this.#new = new TableRequests(now);
+    this.#old = new TableRequests(before, placesOf(now));
+    this.#new = new TableRequests(now, placesOf(before));
   }
 
   result(): TableDiff {
@@ -112,9 +119,17 @@ class Diff {
       this.#change(old.id, "widened", exampleOf(difference(b, a), this.#new.universe), this.#old);
     }
     const [was, is] = [policiesOf(before, old), policiesOf(after, now)];
-    if (JSON.stringify(was) !== JSON.stringify(is))
-      for (const { policy, message } of weakenings(was, is)) this.#weakenings.push({ route: old.id, policy, message });
-    if (JSON.stringify(doneWith(before, old)) !== JSON.stringify(doneWith(after, now))) this.#edited.push(old.id);
+    if (JSON.stringify(was) !== JSON.stringify(is)) {
+      const found = weakenings(was, is);
+      const answer = found.length > 0 ? this.#new.answer(this.#new.positionOf(old.id) as number) : undefined;
+      const example = answer?.kind === "answers" ? { example: answer.example } : {};
+      this.#weakenings.push(...found.map((one) => ({ route: old.id, ...one, ...example })));
+    }
+    const [did, does] = [doneWith(before, old), doneWith(after, now)];
+    const members = Object.keys({ ...did, ...does }).filter(
+      (name) => JSON.stringify(did[name]) !== JSON.stringify(does[name]),
+    );
+    if (members.length > 0) this.#edited.push({ route: old.id, members });
   }
 
   #change(
@@ -215,19 +230,22 @@ function sameRules(before: RouteTable, now: RouteTable): boolean {
 }
 
 /** What becomes of a request of the route, with everything that the table has elsewhere put in. */
-function doneWith(table: RouteTable, route: TableRoute): unknown {
+function doneWith(table: RouteTable, route: TableRoute): Record<string, unknown> {
   const { id: _id, api: _api, hosts: _hosts, matches: _matches, listeners: _listeners, order: _order, ...rest } = route;
-  const resolved = JSON.stringify(rest.action, (key, value) => {
-    if (key === "backends" && Array.isArray(value)) return value.map((position) => table.backends[position]);
-    return key === "pool"
-      ? JSON.stringify(table.pools[value], (k, v) => (k === "backends" ? v.map((p: number) => table.backends[p]) : v))
-      : value;
-  });
+  const backend = (position: number) => table.backends[position];
+  const placed = (action: TableAction): unknown => {
+    if (action.kind === "split")
+      return { ...action, arms: action.arms.map((arm) => ({ ...arm, action: placed(arm.action) })) };
+    if (action.kind === "forward") return action.backends.map(backend);
+    if (action.kind !== "pool") return action;
+    const { levels, ...pool } = table.pools[action.pool] as TablePool;
+    return { ...pool, levels: levels.map((level) => ({ ...level, backends: level.backends.map(backend) })) };
+  };
   return {
     ...rest,
-    action: resolved,
+    action: placed(rest.action),
     policies: policiesOf(table, route),
-    mirrors: rest.mirrors?.map((mirror) => ({ ...mirror, backend: table.backends[mirror.backend] })),
+    mirrors: rest.mirrors?.map((mirror) => ({ ...mirror, backend: backend(mirror.backend) })),
   };
 }
 
