@@ -70,6 +70,12 @@ export function pathIn(
   // A literal path is its own only example; and among whole segments those examples are all that have to be looked at.
   if (!form.open && !form.segments.some(isParameter)) return "empty";
   if (regexWithin.length + regexWithout.length === 0) return "empty";
+  // What one of the regexes has by itself is known from before, and mostly is all that is needed.
+  for (const regex of within.length + without.length > 1 ? regexWithin : []) {
+    const word = pathIn([regex], [], escapedSlashes);
+    if (word === "empty") return word;
+    if (typeof word === "object" && wanted(word.found) && within.every((one) => hasPath(one, word.found))) return word;
+  }
   const key = JSON.stringify([escapedSlashes, within, without]);
   let word = words.get(key);
   if (!word) {
