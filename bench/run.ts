@@ -17,6 +17,7 @@ import { measureLatency, type Pace, p99 } from "./latency.ts";
 import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
+import { PROOF_STEPS, proofFigures } from "./proofs.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
 import { DISTANCE, type RowName, startRows } from "./rows.ts";
 
@@ -35,6 +36,7 @@ const PARTS = {
   bundle: "the bundle of routes/",
   startup: "global scope of routes/ and of 10,000 routes",
   key: "the check of an API key that the isolate knows",
+  proofs: "proofs over 1,000 and 10,000 routes that meet, and the diff of two tables",
 } as const;
 type Part = keyof typeof PARTS;
 
@@ -95,7 +97,13 @@ const latencySteps = (["mirror", "latency"] as const).reduce(
   0,
 );
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
-const progress = new Progress(workers.length + rowNames.length * (rounds + 1) + latencySteps + 2 * startRounds);
+const progress = new Progress(
+  workers.length +
+    rowNames.length * (rounds + 1) +
+    latencySteps +
+    2 * startRounds +
+    (wanted("proofs") ? PROOF_STEPS : 0),
+);
 
 const built = await buildWorkers();
 const figures: Figure[] = rowNames.length > 0 ? await rowFigures() : [];
@@ -114,6 +122,7 @@ if (keyRounds > 0) {
   const { median: value, quartiles } = await measureKeyCheck(keyRounds);
   figures.push({ name: "key", label: "check of a known API key", unit: "µs", value, quartiles, target: 5 });
 }
+if (wanted("proofs")) figures.push(...proofFigures((what) => progress.step(what)));
 progress.end();
 
 const report: Report = {

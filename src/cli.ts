@@ -100,6 +100,31 @@ program
   });
 
 program
+  .command("diff")
+  .description(
+    "tell what a change of the routes does: which requests are answered otherwise, and what holds them back less",
+  )
+  .argument("<old>", "a git revision, a table.json, a folder or a routes module")
+  .argument("[new]", "the same (default: the routes as they are)")
+  .option(...routesOption)
+  .option(
+    "--fail-on <what>",
+    "end with 1 on some of these, separated by commas: weakened, added, removed, narrowed, widened, moved",
+    failures,
+  )
+  .option("--markdown", "print Markdown, for a pull request")
+  .option(...jsonOption)
+  .action(async (old: string, now: string | undefined, options) => {
+    const { diff, diffMarkdown, diffText, FAILURES } = await import("./build/diff.ts");
+    const unknown = (options.failOn ?? []).filter((one: string) => !(FAILURES as readonly string[]).includes(one));
+    if (unknown.length > 0) program.error(`error: --fail-on takes ${FAILURES.join(", ")}, not ${unknown.join(", ")}`);
+    const report = await diff([old, now ?? options.routes], options);
+    if (report.failed.length > 0) process.exitCode = 1;
+    if (options.json) print(JSON.stringify({ ok: report.failed.length === 0, ...report }));
+    else print(options.markdown ? diffMarkdown(report) : diffText(report, process.stdout));
+  });
+
+program
   .command("import")
   .description("write a routes module from Gateway API manifests, and a report on what became of each of their fields")
   .argument("<manifests...>", "YAML or JSON: files, folders, or - for standard input")
@@ -361,6 +386,10 @@ function yellow(text: string): string {
 
 function red(text: string): string {
   return styleText("red", text, { stream: process.stderr });
+}
+
+function failures(text: string): string[] {
+  return text.split(",").map((one) => one.trim());
 }
 
 function duration(text: string): string {

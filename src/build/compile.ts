@@ -29,11 +29,11 @@ export interface Compiled {
 }
 
 /** The table alone, whatever the environment has and the proofs say. Throws ConfigurationRefused with what is wrong with the routes. */
-export async function planRoutes(routes: string): Promise<{ table: RouteTable; module: RoutesModule }> {
+export async function planRoutes(routes: string): Promise<Pick<Compiled, "table" | "module" | "sources">> {
   const module = await readRoutes(routes);
-  const { table } = plan(module);
+  const { table, declarations } = plan(module);
   if (module.problems.list.length > 0) throw new ConfigurationRefused(module.problems.list);
-  return { table, module };
+  return { table, module, sources: sourcesOf(declarations, module) };
 }
 
 /** Throws ConfigurationRefused with all problems. */
@@ -46,12 +46,16 @@ export async function compileRoutes({ routes, config, notes = false }: CompileOp
   // Of a table with holes nothing is true.
   const proved = problems.count === 0 ? prove(table, module, declarations, notes) : [];
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
+  return { table, sources: sourcesOf(declarations, module), module, wrangler, proved };
+}
+
+function sourcesOf(declarations: Planned["declarations"], { problems }: RoutesModule): Record<string, string> {
   const sources: Record<string, string> = {};
   for (const [name, { declaredAt }] of declarations) {
     const place = problems.locate(declaredAt);
     if (place) sources[name] = `${relative(process.cwd(), place.file)}:${place.line}`;
   }
-  return { table, sources, module, wrangler, proved };
+  return sources;
 }
 
 /** Declarations may hold code that runs when they are looked at, such as getters. */

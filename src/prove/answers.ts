@@ -55,7 +55,8 @@ export class TableRequests {
   readonly #matcher: Matcher;
   readonly #positions: ReadonlyMap<string, number>;
 
-  constructor(table: RouteTable) {
+  /** `places`: of other tables that it is compared with, whose listeners may tell more places apart. */
+  constructor(table: RouteTable, places: readonly string[] = []) {
     this.table = table;
     this.index = indexMatches(table.routes, table.listeners);
     this.#matcher = new Matcher(table.routes, this.index, table.gateway.semantics);
@@ -63,7 +64,7 @@ export class TableRequests {
     const named = table.routes.flatMap(({ matches }) => matches.flatMap(({ methods = [] }) => methods));
     this.universe = {
       methods: [...new Set([...METHODS, ...named])].filter((method) => !UNSENT.has(method)),
-      places: table.listeners ? Object.keys(indexListeners(table.listeners).places) : ["https"],
+      places: [...new Set([...placesOf(table), ...places])],
       escapedSlashes: table.gateway.escapedSlashes,
     };
   }
@@ -80,6 +81,13 @@ export class TableRequests {
   routeFor(example: ExampleRequest): TableRoute | undefined {
     const found = this.match(example);
     return found.kind === "route" ? this.table.routes[found.route] : undefined;
+  }
+
+  /** If another route answers the example, the requests that it takes in the same way; undefined: the route answers it itself. */
+  takenFrom(id: string, example: ExampleRequest): Box | undefined {
+    const found = this.match(example);
+    if (found.kind !== "route" || this.table.routes[found.route]?.id === id) return undefined;
+    return this.#takenBy(found.route, found.match, example);
   }
 
   /** What the route, or one of its matches, asks for; whoever answers it. */
@@ -164,21 +172,31 @@ export class TableRequests {
 
   /** Where the route can be asked for. */
   spotsOf(route: number): Spot[] {
-    const { hosts, listeners: own } = this.table.routes[route] as TableRoute;
+    const { hosts: declared, listeners: own } = this.table.routes[route] as TableRoute;
     const { listeners } = this.index;
-    if (!listeners) return hosts.map((host) => ({ place: "https", host, narrower: [] }));
-    return Object.entries(listeners.places).flatMap(([place, byHost]) =>
-      Object.entries(byHost).flatMap(([listened, set]) => {
+    // An example says more with the public name than with localhost or an address.
+    const isPublic = (host: string) => /\.[a-z]/.test(host);
+    const hosts = declared.toSorted((a, b) => Number(isPublic(b)) - Number(isPublic(a)));
+    const { places } = this.universe;
+    if (!listeners) return places.flatMap((place) => hosts.map((host) => ({ place, host, narrower: [] })));
+    return places.flatMap((place) => {
+      // As the matcher has it: a port that no listener has is the scheme's own.
+      const byHost = listeners.places[place] ?? listeners.places[place.split(":")[0] as string] ?? {};
+      return Object.entries(byHost).flatMap(([listened, set]) => {
         if (own && !listeners.sets[set]?.some((one) => own.includes(one))) return [];
         const narrower = Object.keys(byHost).filter((one) => one !== listened && commonHost(one, listened) === one);
         return hosts.flatMap((host) => {
           const common = commonHost(host, listened);
           return common === undefined ? [] : [{ place, host: common, narrower }];
         });
-      }),
-    );
+      });
+    });
   }
 }
+
+/** Where requests of the table come in, as far as it tells that apart. Without listeners it does not. */
+export const placesOf = ({ listeners }: RouteTable): string[] =>
+  listeners ? Object.keys(indexListeners(listeners).places) : ["https"];
 
 export const conditionsOf = ({ headers = [], query = [], cookies = [] }: Omit<TableMatch, "path">): Condition[] => [
   ...headers.map((one): Condition => ({ ...one, of: "header" })),

@@ -10,9 +10,12 @@ export interface Automaton {
   readonly start: number;
   step(state: number, unit: number): number;
   accepts(state: number): boolean;
-  /** What it tells apart: it treats units that are in the same of these sets alike. */
-  readonly sets: readonly CodeUnits[];
+  /** What it tells apart, by any name of the set: it treats units that are in the same of these sets alike. */
+  readonly sets: ReadonlyMap<string, CodeUnits>;
 }
+
+export const namedSets = (sets: readonly CodeUnits[]): ReadonlyMap<string, CodeUnits> =>
+  new Map(sets.map((set) => [set.join(";"), set]));
 
 export const DEAD = -1;
 
@@ -28,7 +31,7 @@ export function shortestWord(
   budget: number = MOST_STATES,
 ): Word {
   const automata = [...within, ...without];
-  const units = representatives(automata.flatMap(({ sets }) => sets));
+  const units = representatives([...new Map(automata.flatMap(({ sets }) => [...sets])).values()]);
   const isGoal = (states: readonly number[]) =>
     within.every((one, i) => one.accepts(states[i] as number)) &&
     without.every((one, i) => !isIn(one, states[within.length + i] as number));
@@ -66,38 +69,39 @@ function spelled(queue: readonly { unit: number; from: number }[], goal: number)
   return String.fromCharCode(...units.reverse());
 }
 
-// A witness is read by people: letters first.
-const READABLE = [..."abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./"].map((character) =>
-  character.charCodeAt(0),
+// An example is read by people: letters first, visible ASCII before all else.
+const RANKS = new Map(
+  [..."abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./"].map((character, at) => [
+    character.charCodeAt(0),
+    at,
+  ]),
 );
 
-/** One unit for each group of units that all of `sets` treat alike, readable ones first. */
-function representatives(sets: readonly CodeUnits[]): number[] {
-  const distinct = [...new Map(sets.map((set) => [set.join(";"), set])).values()];
-  const edges = [...new Set([0, ...distinct.flat().flatMap(([first, last]) => [first, last + 1])])]
-    .filter((edge) => edge <= LAST_UNIT)
-    .sort((a, b) => a - b);
-  const positions = distinct.map(() => 0);
-  const groups = new Map<string, number>();
-  for (const [i, first] of edges.entries()) {
-    const last = (edges[i + 1] ?? LAST_UNIT + 1) - 1;
-    const signature = distinct
-      .map((set, which) => {
-        while ((set[positions[which] as number]?.[1] ?? LAST_UNIT) < first) (positions[which] as number)++;
-        const range = set[positions[which] as number];
-        return range !== undefined && range[0] <= first && first <= range[1] ? "1" : "0";
-      })
-      .join("");
-    const readable = READABLE.find((unit) => unit >= first && unit <= last);
-    const unit = readable ?? first;
-    const other = groups.get(signature);
-    if (other === undefined || rank(unit) < rank(other)) groups.set(signature, unit);
+/** One unit for each group of units that all of the sets treat alike, readable ones first. */
+function representatives(distinct: readonly CodeUnits[]): number[] {
+  // One bit for each set; where a range begins or has ended its bit turns.
+  const turns = new Map<number, bigint>([[0, 0n]]);
+  for (const [number, set] of distinct.entries()) {
+    const bit = 1n << BigInt(number);
+    for (const [first, last] of set)
+      for (const edge of [first, last + 1]) if (edge <= LAST_UNIT) turns.set(edge, (turns.get(edge) ?? 0n) ^ bit);
+  }
+  const edges = [...turns].sort(([a], [b]) => a - b);
+  const groups = new Map<bigint, number>();
+  let within = 0n;
+  for (const [i, [first, turned]] of edges.entries()) {
+    within ^= turned;
+    const unit = mostReadable(first, (edges[i + 1]?.[0] ?? LAST_UNIT + 1) - 1);
+    const other = groups.get(within);
+    if (other === undefined || rank(unit) < rank(other)) groups.set(within, unit);
   }
   return [...groups.values()].sort((a, b) => rank(a) - rank(b));
 }
 
-function rank(unit: number): number {
-  const at = READABLE.indexOf(unit);
-  // Visible ASCII before all else.
-  return at !== -1 ? at : unit > 0x20 && unit < 0x7f ? 1_000 + unit : 2_000 + unit;
+function mostReadable(first: number, last: number): number {
+  let best = first;
+  for (let unit = first; unit <= Math.min(last, 0x7e); unit++) if (rank(unit) < rank(best)) best = unit;
+  return best;
 }
+
+const rank = (unit: number): number => RANKS.get(unit) ?? (unit > 0x20 && unit < 0x7f ? 1_000 + unit : 2_000 + unit);

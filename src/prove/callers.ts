@@ -111,7 +111,7 @@ export function nobodyPasses(policies: readonly TablePolicy[]): string | undefin
   const verdict = authenticator?.mode === "enforce" ? admitsNobody(authenticator) : "admits";
   if (verdict === "refuses") return undefined;
   // A service may make anybody known, and with any scopes.
-  if (authenticator && verdict === "asks") return `leaves it to the service that ${authenticator.policy} asks`;
+  if (authenticator && verdict === "asks") return `lets the service that ${authenticator.policy} asks decide`;
   const scopes = enforced(policies, "scopes").map(({ config }) => config as ScopesConfig);
   // Whom no credential made known has none.
   if (scopes.some(({ all, any }) => all.length + any.length > 0)) return undefined;

@@ -2,7 +2,7 @@
  * The paths that can reach the matcher at all, as an automaton: those that normalisePath (table/path.ts) leaves as they are, without
  * the gateway's own. What is refused with 400 before is no request of any route.
  */
-import { type Automaton, DEAD } from "./automaton.ts";
+import { type Automaton, DEAD, namedSets } from "./automaton.ts";
 import type { CodeUnits } from "./code-units.ts";
 import { regexLanguage } from "./regex-language.ts";
 
@@ -42,10 +42,11 @@ const ACCEPTING = new Set<Place>(["slash", "part", "name", "parameter"]);
 
 export class NormalPaths implements Automaton {
   readonly start: number;
-  readonly sets = [...ALPHABET, PCHAR];
+  readonly sets = namedSets([...ALPHABET, PCHAR]);
   readonly #keepsSlashes: boolean;
   readonly #states: { place: Place; escaped?: Escape }[] = [];
   readonly #numbers = new Map<string, number>();
+  readonly #steps = new Map<number, number>();
 
   constructor(escapedSlashes: "refuse" | "keep") {
     this.#keepsSlashes = escapedSlashes === "keep";
@@ -58,6 +59,15 @@ export class NormalPaths implements Automaton {
   }
 
   step(state: number, unit: number): number {
+    const key = state * 0x10000 + unit;
+    const known = this.#steps.get(key);
+    if (known !== undefined) return known;
+    const next = this.#next(state, unit);
+    this.#steps.set(key, next);
+    return next;
+  }
+
+  #next(state: number, unit: number): number {
     const { place, escaped } = this.#states[state] as { place: Place; escaped?: Escape };
     const character = String.fromCharCode(unit);
     if (escaped) return this.#within(place, escaped, character);

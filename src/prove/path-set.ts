@@ -70,23 +70,34 @@ export function pathIn(
   // A literal path is its own only example; and among whole segments those examples are all that have to be looked at.
   if (!form.open && !form.segments.some(isParameter)) return "empty";
   if (regexWithin.length + regexWithout.length === 0) return "empty";
-  const inside = [...regexWithin, ...within.filter(({ kind }) => kind !== "regex")].map(languageOf);
-  const outside = without.map(languageOf);
-  if (inside.includes(undefined) || outside.includes(undefined)) return withoutUnknown(within, without, escapedSlashes);
-  return shortestWord(
-    [normalPaths[escapedSlashes], ...(inside as Automaton[])],
-    [ownPaths(), ...(outside as Automaton[])],
-  );
+  // What one of the regexes has by itself is known from before, and mostly is all that is needed.
+  for (const regex of within.length + without.length > 1 ? regexWithin : []) {
+    const word = pathIn([regex], [], escapedSlashes);
+    if (word === "empty") return word;
+    if (typeof word === "object" && wanted(word.found) && within.every((one) => hasPath(one, word.found))) return word;
+  }
+  const key = JSON.stringify([escapedSlashes, within, without]);
+  let word = words.get(key);
+  if (!word) {
+    word = searched(within, without, escapedSlashes);
+    // The same few paths meet again at every host and listener; a table of any size needs no more.
+    if (words.size >= MOST_WORDS) words.clear();
+    words.set(key, word);
+  }
+  return word;
 }
 
-/** What can still be told where a regex has no automaton: what is empty without it is so with it. */
-function withoutUnknown(
+const MOST_WORDS = 10_000;
+const words = new Map<string, Word>();
+
+/** By automata. Where a regex has none, it can still be told that there is nothing even without it. */
+function searched(
   within: readonly PathMatch[],
   without: readonly PathMatch[],
   escapedSlashes: GatewaySettings["escapedSlashes"],
 ): Word {
-  const inside = within.map(languageOf).filter((one) => one !== undefined);
-  const outside = without.map(languageOf).filter((one) => one !== undefined);
+  const known = (all: readonly PathMatch[]) => all.map(languageOf).filter((one) => one !== undefined);
+  const [inside, outside] = [known(within), known(without)];
   const found = shortestWord([normalPaths[escapedSlashes], ...inside], [ownPaths(), ...outside]);
   if (typeof found === "string") return found;
   const holds = within.every((one) => hasPath(one, found.found)) && !without.some((one) => hasPath(one, found.found));

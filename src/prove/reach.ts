@@ -1,4 +1,5 @@
 /** Routes that no request reaches, those that others take requests from, and those that only their names part. */
+import { commonHost } from "../table/listener.ts";
 import { compareMatches, isParameter, literalPrefix, type MatchNode, segmentsOf } from "../table/match.ts";
 import type { TableMatch, TableRoute } from "../table/table.ts";
 import type { Answer, TableRequests, Taken } from "./answers.ts";
@@ -80,7 +81,7 @@ export function shadowed(space: TableRequests): Finding[] {
     let asked = 0;
     let unasked = 0;
     for (const [match, { path, methods }] of route.matches.entries()) {
-      for (const [other, otherMatch] of meeting(space, position, path)) {
+      for (const [other, otherMatch] of meeting(space, route.hosts, path)) {
         if (other === position || winners.has(other)) continue;
         const those = routes[other]?.matches[otherMatch]?.methods;
         if (methods && those && !methods.some((one) => those.includes(one) || one === "GET" || one === "HEAD"))
@@ -114,13 +115,17 @@ export function shadowed(space: TableRequests): Finding[] {
   });
 }
 
-/** The matches whose paths may meet `path`, behind any host and listener of the route. */
-function* meeting(space: TableRequests, route: number, path: TableMatch["path"]): Generator<Candidate> {
+/** The matches whose paths may meet `path` at one of `hosts`, also at narrower and wider ones. */
+export function* meeting(
+  space: TableRequests,
+  hosts: readonly string[],
+  path: TableMatch["path"],
+): Generator<Candidate> {
   const open = path.kind !== "exact";
   const literal = path.kind === "regex" ? literalPrefix(path.value) : path.value;
   const segments = segmentsOf(open ? literal.replace(/\/$/, "") : literal);
   const seen = new Set<string>();
-  for (const tree of treesOf(space, route)) {
+  for (const tree of treesOf(space, hosts)) {
     for (const list of meetingIn(space.index.paths[tree] as MatchNode, segments, open, 0)) {
       for (const candidate of list) {
         const key = candidate.join();
@@ -131,14 +136,12 @@ function* meeting(space: TableRequests, route: number, path: TableMatch["path"])
   }
 }
 
-/** Also of narrower hosts: their routes go before this one's. */
-function treesOf(space: TableRequests, route: number): Set<number> {
-  const { hosts } = space.table.routes[route] as TableRoute;
-  const covers = (wide: string, narrow: string) =>
-    wide === "*" || wide === narrow || (wide.startsWith("*.") && narrow.endsWith(wide.slice(1)));
+function treesOf(space: TableRequests, hosts: readonly string[]): Set<number> {
   return new Set(
     space.index.hosts.flatMap((byHost) =>
-      Object.entries(byHost).flatMap(([host, tree]) => (hosts.some((one) => covers(one, host)) ? [tree] : [])),
+      Object.entries(byHost).flatMap(([host, tree]) =>
+        hosts.some((one) => commonHost(one, host) !== undefined) ? [tree] : [],
+      ),
     ),
   );
 }

@@ -3,7 +3,7 @@
  * Backreferences, lookaround and word boundaries are no automata, or dear ones; of these the answer is that it is not known.
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp";
-import { type Automaton, DEAD } from "./automaton.ts";
+import { type Automaton, DEAD, namedSets } from "./automaton.ts";
 import { ANY_UNIT, type CodeUnits, complement, holds, unite, withOtherCases } from "./code-units.ts";
 
 /** `start` and `end`: an edge that may be gone only before the first unit, or behind the last one. */
@@ -189,7 +189,7 @@ function setOf(element: AST.CharacterClassElement | AST.CharacterSet | AST.Chara
 /** The subset construction (Rabin and Scott, 1959), as far as it is asked for. */
 class SubsetAutomaton implements Automaton {
   readonly start: number;
-  readonly sets: readonly CodeUnits[];
+  readonly sets: ReadonlyMap<string, CodeUnits>;
   readonly #nfa: Nfa;
   readonly #end: number;
   readonly #subsets: number[][] = [];
@@ -200,7 +200,7 @@ class SubsetAutomaton implements Automaton {
   constructor(nfa: Nfa, start: number, end: number) {
     this.#nfa = nfa;
     this.#end = end;
-    this.sets = nfa.moves.flat().map(({ set }) => set);
+    this.sets = namedSets(nfa.moves.flat().map(({ set }) => set));
     // Under no key: a later state of the same nodes is another one, since it cannot go where `^` is.
     this.start = this.#add(this.#closed([start], "start"), "both");
   }

@@ -55,7 +55,29 @@ export type Found = ExampleRequest | "empty" | "unknown";
 export const setOf = (...boxes: readonly Box[]): RequestSet => boxes.map((box) => ({ all: [box], none: [] }));
 
 export const intersection = (a: RequestSet, b: RequestSet): RequestSet =>
-  a.flatMap((one) => b.map((other) => ({ all: [...one.all, ...other.all], none: [...one.none, ...other.none] })));
+  a
+    .flatMap((one) => b.map((other) => ({ all: [...one.all, ...other.all], none: [...one.none, ...other.none] })))
+    .filter((term) => !isPlainlyEmpty(term));
+
+/** By place and host alone: else a difference of sets behind many listeners would have more terms than there is memory. */
+function isPlainlyEmpty({ all, none }: Term): boolean {
+  const places = new Set(all.flatMap(({ place }) => place ?? []));
+  if (places.size > 1) return true;
+  let narrowest = "*";
+  for (const { host } of all) {
+    const common = host === undefined ? narrowest : commonHost(narrowest, host);
+    if (common === undefined) return true;
+    narrowest = common;
+  }
+  return none.some(
+    ({ place, host, path, methods, conditions }) =>
+      !path &&
+      !methods &&
+      !conditions &&
+      (place === undefined || places.has(place)) &&
+      (host === undefined || commonHost(narrowest, host) === narrowest),
+  );
+}
 
 export function difference(a: RequestSet, b: RequestSet): RequestSet {
   let left = a;

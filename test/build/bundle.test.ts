@@ -1,5 +1,5 @@
 /** What goes into the Worker, and that it runs in workerd as it is. */
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join, relative, resolve } from "node:path";
@@ -51,7 +51,7 @@ it("has the edge, the table and the policies in use, and nothing of the build", 
   expect(policies).not.toContain("middleware");
   expect(
     paths.filter((path) =>
-      /^npm:(?:zod|recheck|esbuild|smol-toml|commander)\/|^routes\/|^src\/(?:build|dev|index)/.test(path),
+      /^npm:(?:zod|recheck|esbuild|smol-toml|commander)\/|^routes\/|^src\/(?:build|prove|dev|index)/.test(path),
     ),
   ).toEqual([]);
   // esbuild knows only of a call marked as pure that nothing comes of it: what makes the builders may be left, and no more.
@@ -72,6 +72,20 @@ it("has no policy that the table does not use", async () => {
   const { parts } = await build("test/build/fixtures/one-api.ts");
   const policies = Object.keys(parts).filter((path) => path.startsWith("src/policies/"));
   expect(policies).toEqual(["src/policies/contract.ts", "src/policies/held-body.ts"]);
+});
+
+it("has not a byte of what was proved, also where the routes come along for their middleware", async () => {
+  const routes = `import { api, cluster, env, route } from "portcullis";
+const eu = cluster("eu", { ingress: env("EU") });
+export default api("shop", { policies: [(c, next) => next()] }, [route("all", { path: "/*" }, { to: eu })]);`;
+  const folder = await folderOf({ "index.ts": routes });
+  const { text } = await build(folder);
+  const invariants = `import { every, middleware, route } from "portcullis";
+export default [every(route).under("/only-in-invariants").requires(middleware)];`;
+  await writeFile(join(folder, "invariants.ts"), invariants);
+  const proved = await build(folder);
+  expect(proved.text).toBe(text);
+  expect(Object.keys(proved.parts).filter((path) => /^src\/(?:prove|config\/invariant)/.test(path))).toEqual([]);
 });
 
 it("carries health checks, and their trigger, where a cluster has some", async () => {

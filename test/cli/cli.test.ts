@@ -21,7 +21,19 @@ describe("usage", () => {
   it.each([[["--help"]], [["help"]]])("%j tells the commands", async (args) => {
     const { code, out, err } = await gateway(args);
     expect([code, err]).toEqual([0, ""]);
-    for (const command of ["dev", "check", "build", "import", "token", "keys", "users", "consumers", "deploy"])
+    for (const command of [
+      "dev",
+      "check",
+      "prove",
+      "build",
+      "diff",
+      "import",
+      "token",
+      "keys",
+      "users",
+      "consumers",
+      "deploy",
+    ])
       expect(out).toMatch(new RegExp(`^  ${command} `, "m"));
   });
 

@@ -3,10 +3,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { TableRequests } from "../../src/prove/answers.ts";
 import { has } from "../../src/prove/request-set.ts";
-import { naively, requests, tableOf, tables } from "./tables.ts";
+import { naively, requests, tables } from "./tables.ts";
 
 /** CI draws 100,000 pairs of a table and a request in all; PORTCULLIS_RUNS draws more tables. */
-const RUNS = Number(process.env.PORTCULLIS_RUNS ?? 400);
+const RUNS = Number(process.env.PORTCULLIS_RUNS ?? 345);
 
 describe("random tables", () => {
   it("are read alike by matcher, algebra and reference", () => {
@@ -48,12 +48,5 @@ describe("random tables", () => {
     // Else the drawn tables would prove nothing.
     expect(verdicts.never).toBeGreaterThan(RUNS / 20);
     expect(verdicts.unknown).toBe(0);
-  });
-});
-
-describe("a single table", () => {
-  it("smoke", () => {
-    const space = new TableRequests(tableOf([{ id: "a/a" }]));
-    expect(space.answer(0)).toMatchObject({ kind: "answers" });
   });
 });

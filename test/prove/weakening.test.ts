@@ -1,0 +1,161 @@
+/** What a change of one policy's options says about the requests that it holds back. */
+import { describe, expect, it } from "vitest";
+import { planRoutes } from "../../src/build/compile.ts";
+import { policyOrder } from "../../src/policies/order.ts";
+import { policiesOf } from "../../src/prove/callers.ts";
+import { isCompared, weakenings } from "../../src/prove/weakening.ts";
+import type { TablePolicy } from "../../src/table/table.ts";
+import { folderOf, PRELUDE } from "../build/module.ts";
+
+// Every policy list of every case in one module: to compile one takes as long as to compile all.
+const jwt = (more = "") => `jwt({ issuer: "https://a", jwks: "https://a/k", audience: "shop", ${more} })`;
+const CASES: readonly (readonly [name: string, old: string, now: string, ...told: string[]])[] = [
+  ["the same", jwt(), jwt()],
+  ["a policy more", jwt(), `${jwt()}, scopes("a")`],
+  ["jwt gone", jwt(), "", "jwt: jwt is gone: nothing says who is calling"],
+  ["jwt optional", jwt(), jwt("optional: true"), "jwt: requests without a credential get through"],
+  ["jwt reporting", jwt(), jwt('mode: "report"'), "jwt: jwt only reports"],
+  ["jwt switched off", jwt(), jwt('mode: "off"'), "jwt: jwt is gone: nothing says who is calling"],
+  ["jwt enforced", jwt('mode: "report"'), jwt()],
+  [
+    "another issuer beside",
+    jwt(),
+    `jwt({ issuer: ["https://a", "https://b"], jwks: "https://a/k", audience: "shop" })`,
+    "jwt: jwt has more issuer: https://b",
+  ],
+  ["any audience", jwt(), `jwt({ issuer: "https://a", jwks: "https://a/k" })`, "jwt: jwt takes any audience"],
+  ["an audience at last", `jwt({ issuer: "https://a", jwks: "https://a/k" })`, jwt()],
+  [
+    "a longer leeway",
+    jwt(),
+    jwt('leeway: "50s"'),
+    expect.stringMatching(/^jwt: jwt has a higher leeway/) as unknown as string,
+  ],
+  ["either of two", jwt(), `anyOf(${jwt()}, apiKey({}))`, "anyOf: accepts apiKey now"],
+  ["both of two", jwt(), `allOf(${jwt()}, apiKey({}))`],
+  ["one of both", `allOf(${jwt()}, apiKey({}))`, jwt(), "jwt: no longer asks for apiKey, too"],
+  ["keys of anybody", "apiKey({ consumers: [shop] })", "apiKey({})", "apiKey: apiKey takes any consumers"],
+  ["a scope dropped", `${jwt()}, scopes("a", "b")`, `${jwt()}, scopes("a")`, "scopes: no longer asks for the scope b"],
+  ["one scope of two", `${jwt()}, scopes({ any: ["a", "b"] })`, `${jwt()}, scopes("b")`],
+  ["addresses narrowed", 'ipFilter({ allow: ["10.0.0.0/8"] })', 'ipFilter({ allow: ["10.1.0.0/16"] })'],
+  [
+    "addresses widened",
+    'ipFilter({ allow: ["10.1.0.0/16"] })',
+    'ipFilter({ allow: ["10.0.0.0/8"] })',
+    "ipFilter: lets addresses through that it refused, such as 10.0.0.0",
+  ],
+  [
+    "a limit raised",
+    "rateLimit({ limit: 5, window: '1m' })",
+    "rateLimit({ limit: 9, window: '1m' })",
+    "rateLimit: lets 9 in 60 s through instead of 5 in 60 s",
+  ],
+  ["a limit lowered", "rateLimit({ limit: 5, window: '1m' })", "rateLimit({ limit: 4, window: '1m' })"],
+  [
+    "a limit for others",
+    "rateLimit({ limit: 5, window: '1m' })",
+    "rateLimit({ limit: 5, window: '1m', per: 'route' })",
+    "rateLimit: no longer limits to 5 in 60 s",
+  ],
+  [
+    "a window dropped",
+    "rateLimit({ windows: [{ limit: 5, window: '1s' }, { limit: 9, window: '1m' }] })",
+    "rateLimit({ limit: 5, window: '1s' })",
+    "rateLimit: no longer limits to 9 in 60 s",
+  ],
+  [
+    "open where closed",
+    "rateLimit({ limit: 5, window: '1m', onStoreFailure: 'closed' })",
+    "rateLimit({ limit: 5, window: '1m', onStoreFailure: 'open' })",
+    "rateLimit: is open instead of closed when the store fails",
+  ],
+  [
+    "a consumer's own limit",
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m' })`,
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m', consumers: [[shop, 50]] })`,
+    "rateLimit: lets the consumer shop have 50 in 60 s instead of 5 in 60 s",
+  ],
+  [
+    "a cap raised",
+    "concurrency({ limit: 5 })",
+    "concurrency({ limit: 6 })",
+    "concurrency: lets 6 be under way instead of 5",
+  ],
+  [
+    "a rule excluded",
+    "filter({})",
+    'filter({ exclude: [{ rule: "sqli-union", target: "query:q" }] })',
+    "filter: excludes query:q from the rule sqli-union",
+  ],
+  [
+    "a threshold raised",
+    "filter({})",
+    "filter({ threshold: 10 })",
+    "filter: filter has a higher threshold: 10 instead of 5",
+  ],
+  ["no bodies", "filter({})", "filter({ body: false })", "filter: no longer looks at bodies"],
+  ["a filter that reports", "filter({})", 'filter({ mode: "report" })', "filter: filter only reports"],
+  [
+    "an origin more",
+    'cors({ origins: ["https://a"] })',
+    'cors({ origins: ["https://a", "https://b"], credentials: true })',
+    "cors: lets scripts of https://b read its answers",
+    "cors: lets scripts send cookies along",
+  ],
+  ["no CORS", 'cors({ origins: ["https://a"] })', ""],
+  [
+    "a security header less",
+    "securityHeaders({})",
+    "securityHeaders({ hsts: 0 })",
+    "securityHeaders: no longer sets strict-transport-security",
+  ],
+  [
+    "an allowing rule",
+    'authorize(allow("a", request.method.is("GET")))',
+    'authorize(allow("a", request.method.is("GET")), allow("b", request.method.is("PUT")))',
+    'authorize: also allows: "b"',
+  ],
+  [
+    "a denying rule dropped",
+    'authorize(allow("a", request.method.is("GET")), deny("b", request.path.is("/b")))',
+    'authorize(allow("a", request.method.is("GET")))',
+    'authorize: no longer denies: "b"',
+  ],
+  [
+    "a box for more",
+    "penaltyBox({})",
+    "penaltyBox({ failures: 20 })",
+    "penaltyBox: penaltyBox has a higher failures: 20 instead of 10",
+  ],
+];
+
+describe("a change of policies", async () => {
+  const lists = CASES.flatMap(
+    ([, old, now], i) =>
+      [
+        [`old${i}`, old],
+        [`now${i}`, now],
+      ] as const,
+  );
+  const text = `${PRELUDE.replace("import {", "import { allOf, deny, penaltyBox,")}
+const shop = consumer("shop", { claims: { sub: "shop" } });
+export default gateway({ store: { url: env("U"), token: secret("T") } }, [api("t", {}, [${lists
+    .map(([name, list]) => `route("${name}", { path: "/${name}" }, { policies: [${list}], to: eu })`)
+    .join(",\n")}])]);`;
+  const policies = new Map<string, TablePolicy[]>();
+  it("can be compiled", async () => {
+    const { table } = await planRoutes(await folderOf({ "index.ts": text }));
+    for (const route of table.routes) policies.set(route.id, policiesOf(table, route));
+  });
+
+  it.each(CASES.map(([name, , , ...told], i) => ({ name, told, i })))("$name", ({ told, i }) => {
+    const found = weakenings(policies.get(`t/old${i}`) ?? [], policies.get(`t/now${i}`) ?? []);
+    expect(found.map(({ policy, message }) => `${policy}: ${message}`)).toEqual(told);
+  });
+
+  it("is told of every policy that holds something back", () => {
+    const others = policyOrder.map(({ policy }) => policy).filter((policy) => !isCompared(policy));
+    // These make requests known or change what is forwarded.
+    expect(others).toEqual(["requestId", "anonymous", "upstreamToken", "headers"]);
+  });
+});
