@@ -31,6 +31,11 @@ export class Router {
     this.#exactly = table.gateway.semantics === "gateway-api";
   }
 
+  /** Whether the other one makes the same of every URL. */
+  spells({ table: { gateway } }: Router): boolean {
+    return gateway.maxUrl === this.table.gateway.maxUrl && gateway.escapedSlashes === this.table.gateway.escapedSlashes;
+  }
+
   target({ url, record }: LoggedRequest): RequestTarget | string {
     // Of a record path and host are normal already; a path that was refused is told as it came.
     const target = readTarget(url, this.table.gateway.maxUrl, this.table.gateway);
@@ -73,7 +78,8 @@ const equallySpecific = ({ path: a }: TableMatch, { path: b }: TableMatch): bool
   a.kind === b.kind && (a.kind === "regex" ? a.value.length === b.value.length : a.value === b.value);
 
 export function routeBoth(before: Router, after: Router, request: LoggedRequest): RoutedBoth {
-  const [old, fresh] = [before.target(request), after.target(request)];
+  const old = before.target(request);
+  const fresh = before.spells(after) ? old : after.target(request);
   if (typeof old === "string" || typeof fresh === "string") {
     const routed = (router: Router, target: RequestTarget | string) =>
       typeof target === "string" ? target : routeBoth(router, router, request).old;
