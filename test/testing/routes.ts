@@ -24,7 +24,7 @@ const limited = (path: string, policy: ReturnType<typeof rateLimit>) =>
 export default gateway({ store: { url: env("STORE"), token: secret("STORE_TOKEN") } }, [
   api("all", { hosts: ["api.test"] }, [
     route("retried", { path: "/retried" }, { to: eu, retry: { attempts: 2, on: [503] } }),
-    route("mirrored", { path: "/mirrored" }, { to: eu, mirrors: [mirror(us)] }),
+    route("mirrored", { path: "/mirrored" }, { to: eu, mirrors: [mirror(us, { methods: "any" })] }),
     route(
       "middleware",
       { path: "/middleware" },
