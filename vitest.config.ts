@@ -40,7 +40,7 @@ export default defineConfig({
           name: "node",
           environment: "node",
           include: [
-            "test/{config,build,import,traffic,simulation,dev,e2e,cli,conformance,explain,replay,testing,routes}/**/*.test.ts",
+            "test/{config,build,prove,import,traffic,simulation,dev,e2e,cli,conformance,explain,replay,testing,routes}/**/*.test.ts",
           ],
           testTimeout: 30_000,
           hookTimeout: 60_000,

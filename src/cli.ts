@@ -40,7 +40,7 @@ program
   .option(...jsonOption)
   .action(async (options) => {
     const { compileRoutes } = await import("./build/compile.ts");
-    const { table } = await compileRoutes(options);
+    const { table, proved: warnings } = await compileRoutes(options);
     const summary = {
       ok: true,
       table: table.id,
@@ -48,11 +48,28 @@ program
       clusters: Object.keys(table.clusters).length,
       policies: table.policies.length,
     };
-    if (options.json) print(JSON.stringify({ ...summary, problems: [] }));
-    else
+    if (options.json) print(JSON.stringify({ ...summary, problems: [], warnings }));
+    else {
+      for (const warning of warnings) console.error(`${yellow("warning")}  ${formatProblem(warning)}`);
       print(
         `${green("ok")}  ${summary.routes} routes, ${summary.clusters} clusters, ${summary.policies} policies, table ${summary.table}`,
       );
+    }
+  });
+
+program
+  .command("prove")
+  .description(
+    "tell what is true of the whole table: what is unreachable, shadowed or dead, and what a request can cost",
+  )
+  .option(...routesOption)
+  .option(...configOption)
+  .option("--route <id>", "of this route alone: api/route")
+  .option(...jsonOption)
+  .action(async (options) => {
+    const { proofs, proofsText } = await import("./build/proofs.ts");
+    const found = await proofs(options);
+    print(options.json ? JSON.stringify({ ok: true, ...found }) : proofsText(found, process.stdout));
   });
 
 program
@@ -80,6 +97,31 @@ program
       const { worker, bytes, gzipBytes } = emitted;
       print(JSON.stringify({ ok: true, table: id, routes: routes.length, worker, bytes, gzipBytes, ms }));
     } else print(`${green("built")}  ${sizesOf(emitted)}, ${routes.length} routes, table ${id}, ${ms} ms`);
+  });
+
+program
+  .command("diff")
+  .description(
+    "tell what a change of the routes does: which requests are answered otherwise, and what holds them back less",
+  )
+  .argument("<old>", "a git revision, a table.json, a folder or a routes module")
+  .argument("[new]", "the same (default: the routes as they are)")
+  .option(...routesOption)
+  .option(
+    "--fail-on <what>",
+    "end with 1 on some of these, separated by commas: weakened, added, removed, narrowed, widened, moved",
+    failures,
+  )
+  .option("--markdown", "print Markdown, for a pull request")
+  .option(...jsonOption)
+  .action(async (old: string, now: string | undefined, options) => {
+    const { diff, diffMarkdown, diffText, FAILURES } = await import("./build/diff.ts");
+    const unknown = (options.failOn ?? []).filter((one: string) => !(FAILURES as readonly string[]).includes(one));
+    if (unknown.length > 0) program.error(`error: --fail-on takes ${FAILURES.join(", ")}, not ${unknown.join(", ")}`);
+    const report = await diff([old, now ?? options.routes], options);
+    if (report.failed.length > 0) process.exitCode = 1;
+    if (options.json) print(JSON.stringify({ ok: report.failed.length === 0, ...report }));
+    else print(options.markdown ? diffMarkdown(report) : diffText(report, process.stdout));
   });
 
 program
@@ -155,8 +197,8 @@ program
     "<logs...>",
     "decision records, combined logs of nginx or ingress-nginx (.gz and .zst too), HAR; - for standard input",
   )
-  .requiredOption("--old <source>", "routes, a table.json, a git revision, or REVISION:PATH")
-  .option("--new <source>", "the same", "routes")
+  .requiredOption("--old <source>", "routes, a table.json, a folder with one, or a git revision")
+  .option("--new <source>", "the same (default: the routes as they are now)")
   .option("--host <name>", "of lines that tell no host (default: the first host of the new routes)")
   .addOption(
     new Option("--fail-on <what>", "end with 1 when any request is changed, or is let through with less").choices([
@@ -164,6 +206,7 @@ program
       "weakened",
     ]),
   )
+  .option(...routesOption)
   .option(...jsonOption)
   .action(async (logs: string[], options) => {
     const { replayCommand } = await import("./replay/command.ts");
@@ -338,8 +381,16 @@ function green(text: string): string {
   return styleText("green", text, { stream: process.stdout });
 }
 
+function yellow(text: string): string {
+  return styleText("yellow", text, { stream: process.stderr });
+}
+
 function red(text: string): string {
   return styleText("red", text, { stream: process.stderr });
+}
+
+function failures(text: string): string[] {
+  return text.split(",").map((one) => one.trim());
 }
 
 function duration(text: string): string {

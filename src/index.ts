@@ -3,6 +3,7 @@ export * from "./config/api.ts";
 export * from "./config/cluster.ts";
 export * from "./config/condition.ts";
 export * from "./config/consumer.ts";
+export * from "./config/invariant.ts";
 export * from "./config/listener.ts";
 export { without } from "./config/policy.ts";
 export { binding, env, secret } from "./config/values.ts";

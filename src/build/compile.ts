@@ -1,4 +1,4 @@
-/** read -> check -> plan: from a routes module to its RouteTable, or to everything that is wrong with it. */
+/** read -> check -> plan -> prove: from a routes module to its RouteTable, or to everything that is wrong with it. */
 import { relative } from "node:path";
 import { gatewayOf } from "../config/entries.ts";
 import type { RouteTable } from "../table/table.ts";
@@ -6,6 +6,7 @@ import { checkConfiguration } from "./check.ts";
 import { checkEnvironment, wranglerFileFor } from "./environment.ts";
 import { type Planned, planTable } from "./plan.ts";
 import { ConfigurationRefused } from "./problem.ts";
+import { type Proved, prove } from "./prove.ts";
 import { addThrown, type RoutesModule, readRoutes } from "./read.ts";
 
 export interface CompileOptions {
@@ -13,6 +14,8 @@ export interface CompileOptions {
   readonly routes: string;
   /** wrangler's configuration. Default: the one beside the routes, if there is one. */
   readonly config?: string;
+  /** Whether what is ordinary is proved and told too, such as which routes leave requests to more specific ones. Default: false. */
+  readonly notes?: boolean;
 }
 
 export interface Compiled {
@@ -21,22 +24,38 @@ export interface Compiled {
   readonly sources: Readonly<Record<string, string>>;
   readonly module: RoutesModule;
   readonly wrangler: string | undefined;
+  /** What was proved of the table and is no problem. */
+  readonly proved: readonly Proved[];
+}
+
+/** The table alone, whatever the environment has and the proofs say. Throws ConfigurationRefused with what is wrong with the routes. */
+export async function planRoutes(routes: string): Promise<Pick<Compiled, "table" | "module" | "sources">> {
+  const module = await readRoutes(routes);
+  const { table, declarations } = plan(module);
+  if (module.problems.list.length > 0) throw new ConfigurationRefused(module.problems.list);
+  return { table, module, sources: sourcesOf(declarations, module) };
 }
 
 /** Throws ConfigurationRefused with all problems. */
-export async function compileRoutes({ routes, config }: CompileOptions): Promise<Compiled> {
+export async function compileRoutes({ routes, config, notes = false }: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
   const { table, declarations, references } = plan(module);
   const wrangler = config ?? (await wranglerFileFor(module.file));
   if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
+  // Of a table with holes nothing is true.
+  const proved = problems.count === 0 ? prove(table, module, declarations, notes) : [];
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
+  return { table, sources: sourcesOf(declarations, module), module, wrangler, proved };
+}
+
+function sourcesOf(declarations: Planned["declarations"], { problems }: RoutesModule): Record<string, string> {
   const sources: Record<string, string> = {};
   for (const [name, { declaredAt }] of declarations) {
     const place = problems.locate(declaredAt);
     if (place) sources[name] = `${relative(process.cwd(), place.file)}:${place.line}`;
   }
-  return { table, sources, module, wrangler };
+  return sources;
 }
 
 /** Declarations may hold code that runs when they are looked at, such as getters. */

@@ -21,6 +21,8 @@ export interface RoutesModule {
   readonly file: string;
   /** The default export, as it is. */
   readonly exported: unknown;
+  /** The default export of `invariants.ts` beside it; absent: there is no such file. */
+  readonly invariants?: { readonly file: string; readonly exported: unknown };
   /** All files that went into it, absolute: what to watch. */
   readonly inputs: readonly string[];
   readonly problems: Problems;
@@ -64,12 +66,22 @@ export async function routesFile(path: string): Promise<string> {
 /** Throws ConfigurationRefused when the module cannot be bundled or run. */
 export async function readRoutes(path: string): Promise<RoutesModule> {
   const file = await routesFile(path);
-  const { text, map, inputs } = await bundle(file);
+  const beside = await invariantsBeside(file);
+  const { text, map, inputs } = await bundle(file, beside);
   // A name of its own for each run: Node keeps every module that it has loaded, by its address.
   const script = `portcullis-routes-${++runs}.mjs`;
   const problems = new Problems(locator(script, map, dirname(file)));
-  const exported = await run(addressOf(text, script), file, problems);
-  return { file, exported, inputs, problems };
+  const { exported, invariants } = await run(addressOf(text, script), file, problems);
+  return { file, exported, ...(beside && { invariants: { file: beside, exported: invariants } }), inputs, problems };
+}
+
+/** A file of its own, since what routes/ exports may get into the Worker. */
+async function invariantsBeside(file: string): Promise<string | undefined> {
+  for (const name of ["invariants.ts", "invariants.mts", "invariants.js", "invariants.mjs"]) {
+    const beside = join(dirname(file), name);
+    if (beside !== file && (await stat(beside).catch(() => undefined))?.isFile()) return beside;
+  }
+  return undefined;
 }
 
 let runs = 0;
@@ -84,13 +96,17 @@ interface Bundle {
   readonly inputs: readonly string[];
 }
 
-async function bundle(file: string): Promise<Bundle> {
+async function bundle(file: string, invariants: string | undefined): Promise<Bundle> {
   const from = JSON.stringify(pathToFileURL(file).href);
+  const loading = (name: string, path: string) => `export const ${name} = () => import(${JSON.stringify(path)});`;
   try {
     const { outputFiles, metafile } = await build({
       // Imported in this way each file becomes a function of its own. To find a line takes V8 a time that grows with the function
       // that it is in: for 10,000 routes in 200 files 3 s, were they one, and 0.3 s so (Node 26).
-      stdin: { contents: `export const load = () => import(${JSON.stringify(file)});`, resolveDir: dirname(file) },
+      stdin: {
+        contents: loading("load", file) + (invariants ? loading("loadInvariants", invariants) : ""),
+        resolveDir: dirname(file),
+      },
       bundle: true,
       write: false,
       metafile: true,
@@ -134,16 +150,22 @@ async function bundle(file: string): Promise<Bundle> {
 /** Milliseconds for a module that waits (top-level await): a promise that is never kept would end Node without a word. */
 const PATIENCE = 10_000;
 
-/** The module's default export. */
-async function run(address: string, file: string, problems: Problems): Promise<unknown> {
+/** The default exports of the module and of its invariants. */
+async function run(
+  address: string,
+  file: string,
+  problems: Problems,
+): Promise<{ exported: unknown; invariants: unknown }> {
   let module: { default?: unknown } | undefined;
+  let invariants: { default?: unknown } | undefined;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, PATIENCE, undefined);
   });
   try {
-    const { load } = await import(address);
+    const { load, loadInvariants } = await import(address);
     module = await Promise.race([load(), late]);
+    invariants = module && loadInvariants && (await Promise.race([loadInvariants(), late]));
   } catch (error) {
     addThrown(error, problems);
     throw new ConfigurationRefused(problems.list);
@@ -163,7 +185,7 @@ async function run(address: string, file: string, problems: Problems): Promise<u
     problems.addAt(file, 1, "module", message, "export default gateway({ ... }, [ ...apis ])");
     throw new ConfigurationRefused(problems.list);
   }
-  return exported;
+  return { exported, invariants: invariants?.default };
 }
 
 /** Tells of an exception that the module's own code has thrown. */

@@ -107,7 +107,7 @@ async function variables(wrangler: string | undefined): Promise<Record<string, u
 
 /** The build's own files, a change of which may change a table. */
 function buildFiles(): string[] {
-  return ["build", "config", "policies", "table"].flatMap((room) =>
+  return ["build", "prove", "config", "policies", "table"].flatMap((room) =>
     readdirSync(join(SOURCES, room)).map((file) => join(SOURCES, room, file)),
   );
 }

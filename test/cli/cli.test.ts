@@ -84,6 +84,7 @@ describe("check", () => {
       clusters: 2,
       policies: expect.any(Number),
       problems: [],
+      warnings: [],
     });
   });
 

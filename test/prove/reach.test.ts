@@ -1,0 +1,209 @@
+import { describe, expect, it } from "vitest";
+import { TableRequests } from "../../src/prove/answers.ts";
+import { proveTable } from "../../src/prove/prove.ts";
+import { shownRequest } from "../../src/prove/request-set.ts";
+import type { TableMatch, TablePolicy, TableRoute } from "../../src/table/table.ts";
+import { tableOf } from "./tables.ts";
+
+const exact = (value: string, more: Partial<TableMatch> = {}): TableMatch => ({
+  path: { kind: "exact", value },
+  ...more,
+});
+const prefix = (value: string, more: Partial<TableMatch> = {}): TableMatch => ({
+  path: { kind: "prefix", value },
+  ...more,
+});
+const regex = (value: string, more: Partial<TableMatch> = {}): TableMatch => ({
+  path: { kind: "regex", value },
+  ...more,
+});
+const route = (id: string, matches: TableMatch[], more: Partial<TableRoute> = {}) => ({
+  id: `t/${id}`,
+  matches,
+  ...more,
+});
+
+function found(routes: ReturnType<typeof route>[], more: Parameters<typeof tableOf>[1] = {}, notes = false) {
+  return proveTable(tableOf(routes, more), { notes }).map(
+    ({ kind, severity, route, winner, example }) =>
+      `${severity} ${kind} ${route}${winner ? ` by ${winner}` : ""}${example ? `: ${shownRequest(example)}` : ""}`,
+  );
+}
+
+describe("unreachable", () => {
+  it.each<[name: string, routes: ReturnType<typeof route>[], told: string[]]>([
+    ["nothing of ordinary specificity", [route("a", [exact("/a/b")]), route("b", [prefix("/a")])], []],
+    [
+      "a condition less on every value that there is",
+      [
+        route("a", [prefix("/a")]),
+        route("b", [prefix("/a", { headers: [{ name: "x", regex: ".*" }] })]),
+        route("c", [prefix("/a", { headers: [{ name: "x", exact: "1" }] })]),
+      ],
+      [
+        'error unreachable t/c by t/b: GET https://x.example/a -H "x: 1"',
+        'warning tie t/c by t/b: GET https://x.example/a -H "x: 1"',
+      ],
+    ],
+    [
+      "a prefix by a regex for all of it",
+      [route("a", [prefix("/v1")]), route("b", [regex("/v1(?:/.*)?")])],
+      ["error unreachable t/a by t/b: GET https://x.example/v1"],
+    ],
+    ["not by a regex for nearly all of it", [route("a", [prefix("/v1")]), route("b", [regex("/v1/.*")])], []],
+    [
+      "a regex by two others together",
+      [route("a", [regex("/[ab]")]), route("b", [exact("/a")]), route("c", [exact("/b")])],
+      ["error unreachable t/a by t/b: GET https://x.example/a"],
+    ],
+    [
+      "a method that GET answers, by no means",
+      [route("a", [prefix("/a", { methods: ["GET"] })]), route("b", [prefix("/a", { methods: ["HEAD"] })])],
+      [],
+    ],
+    ["a method that never comes in", [route("a", [exact("/a", { methods: ["TRACE"] })])], ["error unreachable t/a"]],
+    ["a path that is no path", [route("a", [regex("/a//b")])], ["error unreachable t/a"]],
+    [
+      "one of several matches",
+      [route("a", [exact("/a"), prefix("/b")]), route("b", [prefix("/b", { methods: ["GET", "POST"] })])],
+      [],
+    ],
+  ])("%s", (_, routes, told) => {
+    expect(found(routes)).toEqual(told);
+  });
+
+  it("tells of a match that the route's others make needless, as a note", () => {
+    const routes = [route("a", [prefix("/a"), exact("/a/b")])];
+    expect(found(routes)).toEqual([]);
+    expect(found([route("a", [prefix("/a"), prefix("/a", { methods: ["GET"] })])], {}, true)).toEqual([]);
+    const twice = [route("a", [exact("/a/{x}"), regex("/a/[0-9]+")])];
+    expect(found(twice, {}, true)).toEqual(["note redundant t/a"]);
+  });
+
+  it("knows what is behind which listener", () => {
+    const listeners = [
+      { name: "all", port: 443, protocol: "https", host: "*.example.com" },
+      { name: "api", port: 443, protocol: "https", host: "api.example.com" },
+    ] as const;
+    const behind = (...own: number[]) => [route("a", [prefix("/")], { hosts: ["api.example.com"], listeners: own })];
+    // Requests for that host belong to the other listener.
+    expect(found(behind(0), { listeners })).toEqual(["error unreachable t/a"]);
+    expect(found(behind(1), { listeners })).toEqual([]);
+  });
+
+  it("only warns where the Gateway API accepts it", () => {
+    const { gateway } = tableOf([]);
+    const routes = [route("a", [exact("/a")], { order: 0 }), route("b", [exact("/a")], { order: 1 })];
+    const told = found(routes, { gateway: { ...gateway, semantics: "gateway-api" } });
+    expect(told).toEqual(["warning unreachable t/b by t/a: GET https://x.example/a"]);
+  });
+
+  it("does not know of regexes that are no automata, and says so", () => {
+    const space = new TableRequests(tableOf([route("a", [regex("/(.)\\1")])]));
+    expect(space.answer(0)).toEqual({ kind: "unknown" });
+    // But a route that is not in its way has nothing to fear.
+    expect(found([route("a", [regex("/(.)\\1")]), route("b", [prefix("/b")])])).toEqual([]);
+  });
+});
+
+describe("ties", () => {
+  const header = (name: string, exactly?: string) => ({ headers: [{ name, ...(exactly && { exact: exactly }) }] });
+
+  it("are told with a request that both match", () => {
+    const routes = [route("a", [prefix("/a", header("x-a"))]), route("b", [prefix("/a", header("x-b"))])];
+    expect(found(routes)).toEqual(['warning tie t/b by t/a: GET https://x.example/a -H "x-a: 1" -H "x-b: 1"']);
+  });
+
+  it("are none between different values of one thing, however many", () => {
+    const tenants = Array.from({ length: 1_000 }, (_, i) => route(`t${i}`, [prefix("/a", header("x-tenant", `${i}`))]));
+    expect(found(tenants)).toEqual([]);
+  });
+
+  it("are none where a more specific route takes all that both match", () => {
+    const both = { headers: [...header("x-a").headers, ...header("x-b").headers] };
+    const routes = [
+      route("a", [prefix("/a", header("x-a"))]),
+      route("b", [prefix("/a", header("x-b"))]),
+      route("c", [prefix("/a", both)]),
+    ];
+    expect(found(routes)).toEqual([]);
+  });
+});
+
+it("lists what is left to more specific routes, by request and winner", () => {
+  const routes = [route("a", [exact("/a/{id}")]), route("b", [prefix("/a")]), route("c", [prefix("/")])];
+  expect(found(routes, {}, true)).toEqual([
+    "note shadowed t/b by t/a: GET https://x.example/a/x",
+    "note shadowed t/c by t/b: GET https://x.example/a",
+    "note shadowed t/c by t/a: GET https://x.example/a/x",
+  ]);
+});
+
+describe("dead policies", () => {
+  const policy = (
+    name: TablePolicy["policy"],
+    config: unknown,
+    mode: TablePolicy["mode"] = "enforce",
+  ): TablePolicy => ({ policy: name, mode, config });
+  const told = (...policies: TablePolicy[]) =>
+    proveTable(tableOf([{ id: "t/a", policies: [...policies.keys()] }], { policies })).map(
+      ({ severity, message }) => `${severity}: ${message}`,
+    );
+  const limit = (quota: number, window: number, label = "") => ({ name: "default", label, quota, window });
+  const limits = (...of: ReturnType<typeof limit>[]) =>
+    policy("rateLimit", {
+      per: ["client"],
+      cost: 1,
+      unit: 1,
+      limits: of,
+      consumers: {},
+      onStoreFailure: "local",
+      timeout: 500,
+      headers: true,
+    });
+
+  it("a scope that nobody can have", () => {
+    const key = { scopes: ["read"], consumer: "shop", algorithm: "hmac-sha256", key: { secret: "K" } };
+    const hmac = policy("hmac", { keys: { a: key }, optional: false, nonce: false });
+    expect(told(hmac, policy("scopes", { all: ["read"], any: [] }))).toEqual([]);
+    expect(told(hmac, policy("scopes", { all: ["write"], any: [] }))).toEqual([
+      "error: asks for the scope write, which nobody whom hmac lets in can have: it refuses every request",
+    ]);
+    const jwt = policy("jwt", { keys: { secret: { secret: "S" } }, consumers: [], optional: false });
+    expect(told(jwt, policy("scopes", { all: ["write"], any: [] }))).toEqual([]);
+  });
+
+  it("address filters that have nothing in common", () => {
+    const one = policy("ipFilter", { allow: ["10.0.0.0/8", "2001:db8::/32"] });
+    expect(told(one, policy("ipFilter", { allow: ["10.1.0.0/16"] }))).toEqual([]);
+    expect(told(one, policy("ipFilter", { deny: ["10.0.0.0/8"] }))).toEqual([]);
+    expect(told(one, policy("ipFilter", { allow: ["192.0.2.0/24"] }))).toEqual([
+      "error: lets no address through: its ipFilters have none in common",
+    ]);
+  });
+
+  it("a limit that another one always hits first", () => {
+    expect(told(limits(limit(10, 10_000), limit(1_000, 60_000)))).toEqual([
+      "warning: has a limit of 1000 in 60 s that is never reached: 10 in 10 s always refuses before",
+    ]);
+    expect(told(limits(limit(10, 10_000), limit(50, 60_000)))).toEqual([]);
+    expect(told(limits(limit(100, 10_000, "fixed-10s"), limit(60, 60_000, "fixed-1m")))).toEqual([
+      "warning: has a limit of 100 in 10 s that is never reached: 60 in 60 s always refuses before",
+    ]);
+  });
+
+  it("retries of methods that the route does not answer", () => {
+    const retry = {
+      attempts: 2,
+      on: [503],
+      methods: ["GET", "HEAD"],
+      backoff: { base: 25, max: 250 },
+      maxBody: 0,
+      budget: { percent: 20, minimum: 3 },
+    };
+    const kinds = (methods: string[]) =>
+      proveTable(tableOf([{ id: "t/a", matches: [prefix("/", { methods })], retry }])).map(({ kind }) => kind);
+    expect(kinds(["POST"])).toEqual(["dead-retry"]);
+    expect(kinds(["GET", "POST"])).toEqual([]);
+  });
+});
