@@ -34,7 +34,7 @@ export function inputsOf(step: PolicyStep, situation: Situation): string[] {
     case "scopes":
       return [scopesWanted(config), caller ? `caller has ${list(caller.scopes) || "none"}` : "nobody is known"];
     case "authorize":
-      return [`${(config.rules as unknown[] | undefined)?.length ?? "its"} rules`];
+      return [`${(config.deny as unknown[]).length} rules deny, ${(config.allow as unknown[]).length} allow`];
     case "rateLimit":
       return limitInputs(step, config, caller);
     case "concurrency":
