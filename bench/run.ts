@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
 import { redisServerAvailable } from "../src/dev/redis.ts";
+import { measureExplain, measureReplay } from "./commands.ts";
 import { measureKeyCheck } from "./key-check.ts";
 import { measureLatency, p99, RATE } from "./latency.ts";
 import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
@@ -34,6 +35,7 @@ const PARTS = {
   bundle: "the bundle of routes/",
   startup: "global scope of routes/ and of 10,000 routes",
   key: "the check of an API key that the isolate knows",
+  explain: "gateway explain as a process, and gateway replay of a million lines",
 } as const;
 type Part = keyof typeof PARTS;
 
@@ -88,8 +90,14 @@ const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_RO
 const latencyRows: RowName[] = wanted("mirror") ? ["far", "mirrored"] : [];
 const latencyRounds = wanted("mirror") ? Math.min(rounds, LATENCY_ROUNDS) : 0;
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
+const explainRounds = wanted("explain") ? Math.min(rounds, START_ROUNDS) : 0;
 const progress = new Progress(
-  workers.length + rowNames.length * (rounds + 1) + latencyRows.length + latencyRounds + 2 * startRounds,
+  explainRounds +
+    workers.length +
+    rowNames.length * (rounds + 1) +
+    latencyRows.length +
+    latencyRounds +
+    2 * startRounds,
 );
 
 const built = await buildWorkers();
@@ -108,6 +116,7 @@ if (keyRounds > 0) {
   const { median: value, quartiles } = await measureKeyCheck(keyRounds);
   figures.push({ name: "key", label: "check of a known API key", unit: "µs", value, quartiles, target: 5 });
 }
+if (explainRounds > 0) figures.push(...(await commandFigures()));
 progress.end();
 
 const report: Report = {
@@ -269,6 +278,23 @@ async function startFigures(): Promise<Figure[]> {
   return [
     await figure("demo", "startup", "global scope of routes/", 20),
     await figure("ten-thousand", "startup-routes", "global scope with 10,000 routes", 60),
+  ];
+}
+
+/** A person waits for the whole of it, so the targets are wall-clock times; on a busy machine only the CPU time says something. */
+async function commandFigures(): Promise<Figure[]> {
+  const taken = await measureExplain(explainRounds, () => progress.step("explaining"));
+  const explain = (of: "wall" | "cpu") => {
+    const { median: value, quartiles } = summary(taken.map((one) => one[of]));
+    return { unit: "ms" as const, value, quartiles };
+  };
+  progress.step("replaying");
+  const { wall, cpu } = await measureReplay();
+  return [
+    { name: "explain", label: "gateway explain, a process", ...explain("wall"), target: 300 },
+    { name: "explain-cpu", label: "its CPU time", ...explain("cpu") },
+    { name: "replay", label: "gateway replay, a million lines", unit: "s", value: wall / 1_000, target: 60 },
+    { name: "replay-cpu", label: "its CPU time", unit: "s", value: cpu / 1_000 },
   ];
 }
 

@@ -164,16 +164,16 @@ program
   .description("what the gateway would do with a request, and why; asks nobody")
   .argument("<method>", "GET, POST, ...")
   .argument("<url>", "https://host/path?query, or a path alone for the routes' first host")
-  .option("-H, --header <header...>", 'a header of the request: "name: value"')
+  .option("-H, --header <header>", 'a header of the request, "name: value"; again for each', headerLine)
   .option("-d, --data <text>", "the request's body")
   .option("--as <consumer>", "take a good credential of this consumer for granted")
   .option("--scope <scopes>", "what that credential may, separated by blanks")
   .option("--sub <subject>", "the subject of that credential (default: the consumer's name)")
-  .option("--claim <name=value...>", "more claims of it; values are JSON or text")
-  .option("--group <group...>", "groups of a consumer that the routes do not declare", groups)
+  .option("--claim <name=value>", "a claim of it, JSON or text; again for each", pair)
+  .option("--group <group>", "a group of a consumer that the routes do not declare; again for each", groups)
   .option("--plan <name>", "the plan of a consumer that the routes do not declare")
   .option("--client <address>", "the client's address", "203.0.113.7")
-  .option("--cf <name=value...>", "what Cloudflare tells of the request, such as country=DE")
+  .option("--cf <name=value>", "what Cloudflare tells of the request, such as country=DE; again for each", pair)
   .option("--online", "ask issuers for their keys, as the edge does")
   .option("--live <url>", "send the request to a gateway that runs there, and show where it decides otherwise")
   .option("--secret-env <name>", "the environment variable that has its debug secret", "DEBUG_KEY")
@@ -397,6 +397,16 @@ function duration(text: string): string {
   if (parseDuration(text) === undefined)
     throw new InvalidArgumentError("A duration is written as 90s, 15m, 1h30m or 7d.");
   return text;
+}
+
+function headerLine(text: string, others: readonly string[] = []): readonly string[] {
+  if (!/^[\w!#$%&'*+.^`|~-]+:/.test(text)) throw new InvalidArgumentError('A header is written as "name: value".');
+  return [...others, text];
+}
+
+function pair(text: string, others: readonly string[] = []): readonly string[] {
+  if (!/^[^=]+=/.test(text)) throw new InvalidArgumentError("It is written as name=value.");
+  return [...others, text];
 }
 
 function claims(text: string, others: readonly string[] = []): readonly string[] {

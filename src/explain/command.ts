@@ -66,13 +66,12 @@ function askedRequest(
 ): AskedRequest {
   const headers = (options.header ?? []).map((text): [string, string] => {
     const colon = text.indexOf(":");
-    if (colon < 1) throw new Error(`-H ${text}: write it as "name: value"`);
     return [text.slice(0, colon).trim(), text.slice(colon + 1).trim()];
   });
   const host = hosts?.find((name) => name.includes(".") && !/[*:]|^[\d.]+$/.test(name)) ?? hosts?.[0] ?? "localhost";
   const url = /^https?:\/\//i.test(given) ? given : `https://${given.startsWith("/") ? host : ""}${given}`;
   const { as, scope, sub, claim = [], group, plan } = options;
-  const claims = pairs(claim, "--claim", (text) => {
+  const claims = pairs(claim, (text) => {
     try {
       return JSON.parse(text);
     } catch {
@@ -94,17 +93,16 @@ function askedRequest(
     headers,
     body: options.data,
     client: options.client,
-    cf: pairs(options.cf ?? [], "--cf", (text) => (/^-?\d+$/.test(text) ? Number(text) : text)),
+    cf: pairs(options.cf ?? [], (text) => (/^-?\d+$/.test(text) ? Number(text) : text)),
     ...(assumed && { as: caller }),
     ...(options.online && { online: true }),
   };
 }
 
-function pairs(texts: readonly string[], option: string, read: (text: string) => unknown): Record<string, unknown> {
+function pairs(texts: readonly string[], read: (text: string) => unknown): Record<string, unknown> {
   return Object.fromEntries(
     texts.map((text) => {
       const equals = text.indexOf("=");
-      if (equals < 1) throw new Error(`${option} ${text}: write it as name=value`);
       return [text.slice(0, equals), read(text.slice(equals + 1))];
     }),
   );
