@@ -9,7 +9,7 @@ import { gatewayCommand } from "./processes.ts";
 import { writeRecords } from "./replay-log.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const CLI = join(ROOT, "src", "cli.ts");
+const CLI = join(ROOT, "src", "main.mjs");
 const EXPLAINED = ["explain", "GET", "/v1/orders/7", "--as", "storefront", "--scope", "orders:read"];
 
 export const REPLAYED = 1_000_000;

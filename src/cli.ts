@@ -1,5 +1,4 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
-import { enableCompileCache } from "node:module";
 import { resolve } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -184,8 +183,6 @@ program
   .option(...configOption)
   .option(...jsonOption)
   .action(async (method: string, url: string, options) => {
-    // A third of what the command takes: its code is read as it was compiled the last time.
-    enableCompileCache(resolve(".portcullis", "compiled"));
     const { explainCommand } = await import("./explain/command.ts");
     process.exitCode = await explainCommand(method, url, options);
   });
