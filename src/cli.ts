@@ -171,7 +171,10 @@ program
   .option("--claim <name=value>", "a claim of it, JSON or text; again for each", pair)
   .option("--group <group>", "a group of a consumer that the routes do not declare; again for each", groups)
   .option("--plan <name>", "the plan of a consumer that the routes do not declare")
-  .option("--client <address>", "the client's address", "203.0.113.7")
+  .option(
+    "--client <address>",
+    "the client's address (default: 203.0.113.7, or with --live what the gateway there takes it for)",
+  )
   .option("--cf <name=value>", "what Cloudflare tells of the request, such as country=DE; again for each", pair)
   .option("--online", "ask issuers for their keys, as the edge does")
   .option("--live <url>", "send the request to a gateway that runs there, and show where it decides otherwise")

@@ -43,8 +43,12 @@ export class Router {
     return target;
   }
 
-  candidates({ host, path, scheme }: RequestTarget, port: number | undefined): Candidate[] {
-    return this.#matcher.candidates(host, path, { scheme, port });
+  candidates(target: RequestTarget, { record }: LoggedRequest): Candidate[] {
+    const { host, path, scheme } = target;
+    if (!record) return this.#matcher.candidates(host, path, { scheme, port: portOf(target) });
+    // A record tells of scheme and port by the listener alone.
+    const listener = this.table.listeners?.find(({ name }) => name === record.listener);
+    return this.#matcher.candidates(host, path, { scheme: listener?.protocol ?? scheme, port: listener?.port });
   }
 
   matchOf([route, match]: Candidate): TableMatch {
@@ -85,8 +89,7 @@ export function routeBoth(before: Router, after: Router, request: LoggedRequest)
       typeof target === "string" ? target : routeBoth(router, router, request).old;
     return { old: routed(before, old), new: routed(after, fresh), certain: true };
   }
-  const port = request.record ? undefined : portOf(old);
-  const [mine, theirs] = [before.candidates(old, port), after.candidates(fresh, port)];
+  const [mine, theirs] = [before.candidates(old, request), after.candidates(fresh, request)];
   const unknown = unknownOf(before, mine, request, unknownOf(after, theirs, request, new Map()));
   const decide = (taken: number): RoutedBoth => {
     const holds = (match: TableMatch) => allHold(match, request, unknown, taken);
