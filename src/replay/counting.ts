@@ -15,8 +15,8 @@ interface Count {
   before: number;
 }
 
-/** Some 100 bytes each: more callers than these at one time are forgotten, those first who have not been seen for the longest time. */
-const MOST_KEYS = 500_000;
+/** Some 300 bytes each: more callers than these at one time are forgotten, those first who have not been seen for the longest time. */
+const MOST_KEYS = 200_000;
 
 export class Counting {
   readonly #counts = new Map<string, Count>();
@@ -60,16 +60,21 @@ export class Counting {
     } else if (isBucket(limit)) {
       count.used = Math.max(0, count.used - ((now - count.since) * limit.quota) / limit.window);
       count.since = now;
+      this.#last(key, count);
     } else if (now >= count.since + limit.window) {
       const since = now - (now % limit.window);
       count.before = since === count.since + limit.window ? count.used : 0;
       count.since = since;
       count.used = 0;
-      // Behind those that have not been seen for longer.
-      this.#counts.delete(key);
-      this.#counts.set(key, count);
+      this.#last(key, count);
     }
     return count;
+  }
+
+  /** Behind those that have not been seen for longer. */
+  #last(key: string, count: Count): void {
+    this.#counts.delete(key);
+    this.#counts.set(key, count);
   }
 }
 
