@@ -39,9 +39,8 @@ export default defineConfig({
           ...drawn,
           name: "node",
           environment: "node",
-          include: [
-            "test/{config,build,prove,import,traffic,simulation,dev,e2e,cli,conformance,explain,replay,testing,routes}/**/*.test.ts",
-          ],
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/{table,policies,edge}/**"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },

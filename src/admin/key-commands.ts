@@ -2,6 +2,7 @@
 import { parseDuration } from "../config/duration.ts";
 import type { ApiKeyConfig } from "../policies/api-key.ts";
 import type { IndexedKey } from "../policies/api-key-format.ts";
+import { SCOPE_TOKEN } from "../policies/claims.ts";
 import type { MemberPolicy } from "../policies/contract.ts";
 import type { RouteTable } from "../table/table.ts";
 import { createKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
@@ -38,12 +39,14 @@ export const createCommand = (options: CreateOptions): Promise<Output> =>
     if (plan !== undefined && !table.plans?.[plan])
       throw new Error(`the routes declare no plan "${plan}"${among(Object.keys(table.plans ?? {}))}`);
     const scopes = scope.split(" ").filter((one) => one !== "");
+    const odd = scopes.find((one) => !SCOPE_TOKEN.test(one));
+    if (odd !== undefined) throw new Error(`${JSON.stringify(odd)} is no scope; they are words without quotes or \\`);
     const wishes: KeyWishes = {
       consumer,
       ...(scopes.length > 0 && { scopes }),
       ...(group.length > 0 && { groups: group }),
       ...(plan !== undefined && { plan }),
-      ...(expires !== undefined && { expires: Date.now() + milliseconds("--expires", expires) }),
+      ...(expires !== undefined && { expires: Date.now() + lifetime(expires) }),
     };
     const made = await createKey(redis, prefix, wishes);
     return madeOutput(made, options, `key ${made.record.id} of ${consumer}`);
@@ -55,7 +58,9 @@ export const rotateCommand = (id: string, options: KeyOptions & { overlap: strin
     const made = await rotateKey(redis, prefixOf(table, options.prefix), id, { overlap });
     const { old } = made;
     const until = old.revoked === undefined ? `goes on until ${timeOf(old.expires)}` : "is revoked";
-    return madeOutput(made, options, `key ${made.record.id} of ${old.consumer}; ${id} ${until}`, { old: shown(old) });
+    return madeOutput(made, options, `${id} of ${old.consumer} ${until}. New key ${made.record.id}`, {
+      old: shown(old),
+    });
   });
 
 export const revokeCommand = (id: string, options: KeyOptions): Promise<Output> =>
@@ -169,6 +174,13 @@ function refuseStranger(table: RouteTable, consumer: string, prefix: string): vo
 }
 
 const among = (names: readonly string[]): string => (names.length === 0 ? "" : `; there is ${names.join(", ")}`);
+
+function lifetime(text: string): number {
+  const ms = milliseconds("--expires", text);
+  if (ms === 0)
+    throw new Error(`--expires ${text} is a key that was never good; write how long it is to be, such as 90d`);
+  return ms;
+}
 
 function milliseconds(option: string, text: string): number {
   const ms = parseDuration(text);

@@ -16,6 +16,7 @@ import {
 import { type MatchResult, parametersOf } from "../table/match.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
 import type { RedirectAction, TableMatch, TableMirror, TableRoute } from "../table/table.ts";
+import type { Choice } from "../traffic/tries.ts";
 import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
@@ -29,7 +30,6 @@ import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { combined, rewrittenPath } from "./rewrite.ts";
-import type { Choice } from "./tries.ts";
 import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
 import { relay } from "./websocket.ts";
 

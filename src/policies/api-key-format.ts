@@ -89,6 +89,8 @@ export const KEY_INDEX = "apikeys";
 export interface IndexedKey extends KeyRecord {
   readonly hash: string;
   readonly revoked?: number;
+  /** Id of the key that takes its place. */
+  readonly rotated?: string;
 }
 
 /** Undefined for what is no record. */

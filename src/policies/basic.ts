@@ -137,6 +137,8 @@ class StoreAway extends Error {
   }
 }
 
+class WrongPassword extends Error {}
+
 const ANONYMOUS: Admission = Object.freeze({ headers: [], facts: Object.freeze({ anonymous: true }) });
 
 const CREDENTIALS = /^Basic +([A-Za-z0-9+/]+={0,2})$/i;
@@ -172,7 +174,9 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
   };
 
   const storedUser = async (c: GatewayContext, name: string) => {
-    const answer = await storeOf(runtime, c.env).ask(config.timeout, (redis) => redis.get<string>(userKey(name)));
+    const answer = await storeOf(runtime, c.env).ask(c.get("exchange"), config.timeout, (redis) =>
+      redis.get<string>(userKey(name)),
+    );
     if ("failure" in answer || answer.value === null) return "failure" in answer ? answer : undefined;
     return { value: JSON.parse(answer.value) as StoredUser };
   };
@@ -206,18 +210,18 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
         const admission = await check(c, name, password);
         if (admission) return { value: admission, until: runtime.now() + config.maxAge };
         wrong.put(hash, { value: undefined, until: runtime.now() + config.wrongFor });
-        throw new NoAnswer();
+        throw new WrongPassword();
       });
     } catch (error) {
-      if (error instanceof StoreAway) {
-        const { retryAfter } = storeOf(runtime, c.env);
-        return {
-          refused: "credentials-unavailable",
-          extras: { headers: { "retry-after": String(retryAfter) }, facts: { store: "failed", why: error.why } },
-        };
-      }
-      if (!(error instanceof NoAnswer)) throw error;
-      return deny(exchange, "wrong");
+      if (error instanceof WrongPassword) return deny(exchange, "wrong");
+      const facts = error instanceof StoreAway ? { store: "failed", why: error.why } : { why: "cancelled" };
+      if (!(error instanceof StoreAway || error instanceof NoAnswer)) throw error;
+      // Whether it is right nobody knows, so it must not be told, nor counted, as wrong.
+      const retryAfter = config.store ? storeOf(runtime, c.env).retryAfter : 1;
+      return {
+        refused: "credentials-unavailable",
+        extras: { headers: { "retry-after": String(retryAfter) }, facts },
+      };
     }
   };
 

@@ -205,7 +205,15 @@ export interface DecisionRecord {
   backend?: string;
   /** Backends that got, or are to get, a copy of the request. */
   mirrors?: readonly string[];
-  readonly attempts: { backend: string; region?: string; status?: number; error?: string; ms: number }[];
+  /** `notRetried`: which condition of the route's `retry` kept one that failed from being tried again. */
+  readonly attempts: {
+    backend: string;
+    region?: string;
+    status?: number;
+    error?: string;
+    ms: number;
+    notRetried?: string;
+  }[];
   status: number;
   /** Of an answer that the gateway itself gave to a gRPC client, whose HTTP status is always 200. */
   grpcStatus?: number;

@@ -24,7 +24,7 @@ import { durationOption } from "./durations.ts";
 import { discover, type ProviderMetadata } from "./jwks.ts";
 import { Kept } from "./kept.ts";
 import { askProvider, formEncoded, providerUrl } from "./provider-request.ts";
-import { openSealed, randomSecret, SEALED_COOKIE_LIMIT, seal, sealingKey } from "./sealed-cookie.ts";
+import { openSealed, randomSecret, SEALED_COOKIE_LIMIT, type SealedFor, seal, sealingKey } from "./sealed-cookie.ts";
 import { MAX_TIMEOUT, reference, text, value, valuesOf } from "./signed-token.ts";
 import { TokenRefused } from "./token-refusal.ts";
 import { ASYMMETRIC, reasonOf, subjectOf, Verifier } from "./token-verifier.ts";
@@ -200,7 +200,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
   });
 
   const admissionOf = async (c: GatewayContext, cookie: string): Promise<Admission | undefined> => {
-    const opened = await openSealed<Session>(cookie, "session", await keysOf(c), now());
+    const opened = await openSealed<Session>(cookie, sealedFor(c, "session"), await keysOf(c), now());
     if (!opened) return undefined;
     const { claims } = opened.payload;
     const subject = subjectOf(String(claims.iss), claims.sub);
@@ -216,6 +216,12 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
 
   const keysOf = (c: GatewayContext) =>
     Promise.all(config.cookieKeys.map((key) => sealingKey(runtime.text(key, c.env), Object.values(key)[0] as string)));
+
+  // Another API of this host may sign others in, elsewhere, with the same key: who is signed in there is not signed in here.
+  const sealedFor = (c: GatewayContext, purpose: SealedFor["purpose"]): SealedFor => {
+    provider ??= new Provider(config, runtime, c.env);
+    return { purpose, audience: `${provider.issuer} ${provider.clientId}` };
+  };
 
   /** The way to the provider, for a browser that wants a page; 401 for everything else, which cannot follow it. */
   const askToLogIn = async (c: GatewayContext): Promise<Refusal> => {
@@ -236,7 +242,12 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
       returnTo: returnTo(exchange),
     };
     const name = names(exchange).login;
-    const sealed = await seal(login, "login", (await keysOf(c))[0] as CryptoKey, now() + LOGIN_LIFETIME_MS);
+    const sealed = await seal(
+      login,
+      sealedFor(c, "login"),
+      (await keysOf(c))[0] as CryptoKey,
+      now() + LOGIN_LIFETIME_MS,
+    );
     const location = new URL(metadata.authorization_endpoint);
     const parameters = {
       response_type: "code",
@@ -270,7 +281,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
       const cookie = `${names(exchange).login}${state.slice(0, 8)}`;
       const [, sealed = ""] = cookiesNamed(c.req.raw, (one) => one === cookie)[0] ?? [];
       const keys = await keysOf(c);
-      const login = (await openSealed<Login>(sealed, "login", keys, now()))?.payload;
+      const login = (await openSealed<Login>(sealed, sealedFor(c, "login"), keys, now()))?.payload;
       // The cookie is bound to the browser, and the state to the cookie: a link of somebody else's login leads nowhere.
       if (!login || login.state !== state)
         throw new LoginFailed("state", "It was begun too long ago, or in another browser. Try again.");
@@ -291,7 +302,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
       });
       admissionByClaims(claims, subjectOf(String(claims.iss), claims.sub), config, runtime, "oidcLogin");
       const session: Session = { claims };
-      const text = await seal(session, "session", keys[0] as CryptoKey, now() + config.lifetime);
+      const text = await seal(session, sealedFor(c, "session"), keys[0] as CryptoKey, now() + config.lifetime);
       if (text.length > SEALED_COOKIE_LIMIT)
         throw new LoginFailed("size", "The claims do not fit into a cookie; the operator must keep fewer of them.");
       const { session: name } = names(exchange);

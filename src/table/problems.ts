@@ -22,6 +22,7 @@ export const problems = {
   "request-filtered": [403, "The request looks like an attack"],
   "not-found": [404, "No route matches"],
   "method-not-allowed": [405, "The path does not have this method"],
+  "request-timeout": [408, "The request did not arrive in time"],
   "body-too-large": [413, "The request body is too large"],
   "url-too-long": [414, "The URL is too long"],
   "client-blocked": [429, "Too many failures"],

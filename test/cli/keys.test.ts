@@ -103,6 +103,18 @@ describe("keys", () => {
     expect(table.split("\n").map((line) => line.split(/ {2,}/)[2])).toEqual(["state", "revoked", "live"]);
   });
 
+  it("that were rotated are not rotated again, since their end is that of the overlap", async () => {
+    const { create, rotate, list } = await shop();
+    const first = await create({});
+    const second = await rotate(first.id, "1d");
+    expect(second.expires).toBeUndefined();
+    await expect(rotate(first.id, "1d")).rejects.toThrow(
+      `the key ${first.id} was rotated to ${second.id}; rotate that one`,
+    );
+    expect((await rotate(second.id, "1d")).expires).toBeUndefined();
+    expect(await list()).toHaveLength(3);
+  });
+
   it("expire", async () => {
     const { create, rotate } = await shop();
     const made = await create({ expires: "90d" });
@@ -135,6 +147,8 @@ describe("keys", () => {
       'the routes declare the consumer "partner"; give it groups and a plan there',
     ],
     ["a prefix that no route takes", ROUTES, { prefix: "x" }, "no route takes keys that begin with x; there is shop"],
+    ["a scope that is none", ROUTES, { scope: 'read wr"ite' }, '"wr\\"ite" is no scope'],
+    ["a life of nothing", ROUTES, { expires: "0s" }, "--expires 0s is a key that was never good"],
     ["routes without keys", routes(""), {}, "no route takes API keys; add apiKey({ ... }) to one"],
   ])("%s is refused", async (_, text, wishes, told) => {
     const { create } = await shop(text);

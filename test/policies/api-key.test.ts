@@ -315,8 +315,25 @@ describe("while the store is away", () => {
     expect((await ask(key)).response.status).toBe(503);
     store.answer = undefined;
     clock.now += 30_000;
+    // This one finds out that the store is back, and does not wait for that.
+    const trial = await ask(key);
+    expect(trial.response.status).toBe(503);
+    await trial.background;
     expect(facts(await ask(key))).toBeUndefined();
     expect((await ask(other)).passed).toBe(true);
+  });
+
+  test("no request waits for a store that has failed, not even the one that tries it", async () => {
+    const { store, ask, clock } = start();
+    const key = await issue(store);
+    store.answer = down;
+    await ask(key);
+    clock.now += 1_000;
+    store.answer = () => new Promise(() => {});
+    const asked = store.asked.length;
+    const results = await Promise.all([ask(key), ask(key), ask(key)]);
+    for (const result of results) expect(facts(result)).toEqual({ store: "failed", why: "paused" });
+    expect(store.asked.length - asked).toBe(1);
   });
 
   test("nobody waits for a store that just failed: one request per pause asks it", async () => {

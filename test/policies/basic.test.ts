@@ -209,6 +209,16 @@ describe("users in the store", () => {
     expect([response.status, response.headers.get("retry-after")]).toEqual([503, "1"]);
     expect((await login("reports", "pa:ss wörd")).passed).toBe(true);
   });
+
+  test("at once by 20 requests are 503 for all of them while it is away, and 401 for none", async () => {
+    const { login, store } = start({ store: true });
+    store.answer = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      throw new TypeError("down");
+    };
+    const results = await Promise.all(Array.from({ length: 20 }, () => login("guest", "other")));
+    expect(new Set(results.map(({ response }) => response.status))).toEqual(new Set([503]));
+  });
 });
 
 describe("the build", () => {
