@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
 import { redisServerAvailable } from "../src/dev/redis.ts";
+import { measureExplain, measureReplay } from "./commands.ts";
 import { measureKeyCheck } from "./key-check.ts";
 import { measureLatency, type Pace, p99 } from "./latency.ts";
 import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measure.ts";
@@ -37,6 +38,7 @@ const PARTS = {
   startup: "global scope of routes/ and of 10,000 routes",
   key: "the check of an API key that the isolate knows",
   proofs: "proofs over 1,000 and 10,000 routes that meet, and the diff of two tables",
+  explain: "gateway explain as a process, and gateway replay of a million lines",
 } as const;
 type Part = keyof typeof PARTS;
 
@@ -97,10 +99,13 @@ const latencySteps = (["mirror", "latency"] as const).reduce(
   0,
 );
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
+const explainRounds = wanted("explain") ? Math.min(rounds, START_ROUNDS) : 0;
+const commandSteps = explainRounds > 0 ? explainRounds + 1 : 0;
 const progress = new Progress(
   workers.length +
     rowNames.length * (rounds + 1) +
     latencySteps +
+    commandSteps +
     2 * startRounds +
     (wanted("proofs") ? PROOF_STEPS : 0),
 );
@@ -123,6 +128,7 @@ if (keyRounds > 0) {
   figures.push({ name: "key", label: "check of a known API key", unit: "µs", value, quartiles, target: 5 });
 }
 if (wanted("proofs")) figures.push(...proofFigures((what) => progress.step(what)));
+if (explainRounds > 0) figures.push(...(await commandFigures()));
 progress.end();
 
 const report: Report = {
@@ -300,6 +306,23 @@ async function startFigures(): Promise<Figure[]> {
   return [
     await figure("demo", "startup", "global scope of routes/", 20),
     await figure("ten-thousand", "startup-routes", "global scope with 10,000 routes", 60),
+  ];
+}
+
+/** A person waits for the whole of it, so the targets are wall-clock times; on a busy machine only the CPU time says something. */
+async function commandFigures(): Promise<Figure[]> {
+  const taken = await measureExplain(explainRounds, () => progress.step("explaining"));
+  const explain = (of: "wall" | "cpu") => {
+    const { median: value, quartiles } = summary(taken.map((one) => one[of]));
+    return { unit: "ms" as const, value, quartiles };
+  };
+  progress.step("replaying");
+  const { wall, cpu } = await measureReplay();
+  return [
+    { name: "explain", label: "gateway explain, a process", ...explain("wall"), target: 300 },
+    { name: "explain-cpu", label: "its CPU time", ...explain("cpu") },
+    { name: "replay", label: "gateway replay, a million lines", unit: "s", value: wall / 1_000, target: 60 },
+    { name: "replay-cpu", label: "its CPU time", unit: "s", value: cpu / 1_000 },
   ];
 }
 

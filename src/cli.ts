@@ -1,5 +1,4 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
-import { enableCompileCache } from "node:module";
 import { resolve } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -164,16 +163,19 @@ program
   .description("what the gateway would do with a request, and why; asks nobody")
   .argument("<method>", "GET, POST, ...")
   .argument("<url>", "https://host/path?query, or a path alone for the routes' first host")
-  .option("-H, --header <header...>", 'a header of the request: "name: value"')
+  .option("-H, --header <header>", 'a header of the request, "name: value"; again for each', headerLine)
   .option("-d, --data <text>", "the request's body")
   .option("--as <consumer>", "take a good credential of this consumer for granted")
   .option("--scope <scopes>", "what that credential may, separated by blanks")
   .option("--sub <subject>", "the subject of that credential (default: the consumer's name)")
-  .option("--claim <name=value...>", "more claims of it; values are JSON or text")
-  .option("--group <group...>", "groups of a consumer that the routes do not declare", groups)
+  .option("--claim <name=value>", "a claim of it, JSON or text; again for each", pair)
+  .option("--group <group>", "a group of a consumer that the routes do not declare; again for each", groups)
   .option("--plan <name>", "the plan of a consumer that the routes do not declare")
-  .option("--client <address>", "the client's address", "203.0.113.7")
-  .option("--cf <name=value...>", "what Cloudflare tells of the request, such as country=DE")
+  .option(
+    "--client <address>",
+    "the client's address (default: 203.0.113.7, or with --live what the gateway there takes it for)",
+  )
+  .option("--cf <name=value>", "what Cloudflare tells of the request, such as country=DE; again for each", pair)
   .option("--online", "ask issuers for their keys, as the edge does")
   .option("--live <url>", "send the request to a gateway that runs there, and show where it decides otherwise")
   .option("--secret-env <name>", "the environment variable that has its debug secret", "DEBUG_KEY")
@@ -184,8 +186,6 @@ program
   .option(...configOption)
   .option(...jsonOption)
   .action(async (method: string, url: string, options) => {
-    // A third of what the command takes: its code is read as it was compiled the last time.
-    enableCompileCache(resolve(".portcullis", "compiled"));
     const { explainCommand } = await import("./explain/command.ts");
     process.exitCode = await explainCommand(method, url, options);
   });
@@ -197,8 +197,8 @@ program
     "<logs...>",
     "decision records, combined logs of nginx or ingress-nginx (.gz and .zst too), HAR; - for standard input",
   )
-  .requiredOption("--old <source>", "routes, a table.json, a git revision, or REVISION:PATH")
-  .option("--new <source>", "the same", "routes")
+  .requiredOption("--old <source>", "routes, a table.json, a folder with one, or a git revision")
+  .option("--new <source>", "the same (default: the routes as they are now)")
   .option("--host <name>", "of lines that tell no host (default: the first host of the new routes)")
   .addOption(
     new Option("--fail-on <what>", "end with 1 when any request is changed, or is let through with less").choices([
@@ -206,6 +206,7 @@ program
       "weakened",
     ]),
   )
+  .option(...routesOption)
   .option(...jsonOption)
   .action(async (logs: string[], options) => {
     const { replayCommand } = await import("./replay/command.ts");
@@ -396,6 +397,16 @@ function duration(text: string): string {
   if (parseDuration(text) === undefined)
     throw new InvalidArgumentError("A duration is written as 90s, 15m, 1h30m or 7d.");
   return text;
+}
+
+function headerLine(text: string, others: readonly string[] = []): readonly string[] {
+  if (!/^[\w!#$%&'*+.^`|~-]+:/.test(text)) throw new InvalidArgumentError('A header is written as "name: value".');
+  return [...others, text];
+}
+
+function pair(text: string, others: readonly string[] = []): readonly string[] {
+  if (!/^[^=]+=/.test(text)) throw new InvalidArgumentError("It is written as name=value.");
+  return [...others, text];
 }
 
 function claims(text: string, others: readonly string[] = []): readonly string[] {

@@ -215,8 +215,9 @@ async function ask(
     deadlines.begin();
     sent.then(heard, () => {});
   } else heard();
-  if (ingress.probe && !answeredLately(ingress, started, timeouts.connect)) {
-    deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(ingress, timeouts.connect / 2, giveUp));
+  const { probe } = ingress;
+  if (probe && !answeredLately(ingress, started, timeouts.connect)) {
+    deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(probe, timeouts.connect / 2, giveUp));
   }
   const log = (facts: { status: number } | { error: string }) =>
     exchange.record.attempts.push({ backend, ...(region && { region }), ...facts, ms: Date.now() - started });
@@ -416,11 +417,15 @@ const answeredLately = (ingress: Ingress, now: number, within: number) => now - 
  * connection of our own is tried: if it does not open in the other half, neither did the first. An error that comes at once (the
  * platform refuses to connect to its own addresses) tells nothing, and the wait goes on.
  */
-async function probeConnection(ingress: Ingress, within: number, giveUp: (why: ProblemCode) => void): Promise<void> {
-  if (!ingress.probe) return;
-  // Where it is used, so that this file runs in Node as well (offline/), where nothing is ever slow to connect.
-  const { connect } = await import("cloudflare:sockets");
-  const socket = connect(ingress.probe);
+async function probeConnection(
+  probe: Ingress["probe"] & object,
+  within: number,
+  giveUp: (why: ProblemCode) => void,
+): Promise<void> {
+  // Not at the top, and no failure where there is none: offline/ runs this file in Node.
+  const sockets = await import("cloudflare:sockets").catch(() => {});
+  if (!sockets) return;
+  const socket = sockets.connect(probe);
   const expired = new Promise<"expired">((resolve) => setTimeout(() => resolve("expired"), within));
   const opened = await Promise.race([
     socket.opened.then(() => "open" as const).catch(() => "unknown" as const),

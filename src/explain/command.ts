@@ -1,6 +1,7 @@
 /** `gateway explain METHOD URL`. */
 import { painter } from "../dev/paint.ts";
 import type { AssumedCaller } from "../offline/callers.ts";
+import type { DecisionRecord } from "../policies/contract.ts";
 import type { AskedRequest } from "./explain.ts";
 import { explainCode, type SubjectOptions, subjectOf } from "./prepared.ts";
 
@@ -13,7 +14,7 @@ export interface ExplainOptions extends SubjectOptions {
   readonly claim?: readonly string[];
   readonly group?: readonly string[];
   readonly plan?: string;
-  readonly client: string;
+  readonly client?: string;
   readonly cf?: readonly string[];
   readonly online?: boolean;
   readonly live?: string;
@@ -27,35 +28,35 @@ export interface ExplainOptions extends SubjectOptions {
 export async function explainCommand(method: string, url: string, options: ExplainOptions): Promise<number> {
   const [{ explain, ...text }, subject] = await Promise.all([explainCode(), subjectOf(options)]);
   const asked = askedRequest(method, url, options, subject.table.routes[0]?.hosts);
-  const explanation = await explain(subject, asked);
-  const found = options.live === undefined ? undefined : await compared(options.live, asked, options, explanation);
-  if (options.json) {
-    process.stdout.write(
-      `${JSON.stringify({ ...explanation, ...(found && { live: options.live, differences: found }) })}\n`,
-    );
-  } else {
+  const { live, json, verbose } = options;
+  const there = live === undefined ? undefined : await recordThere(live, asked, options);
+  // The request comes from this machine, wherever that is to the gateway.
+  const client = options.client ?? there?.client ?? asked.client;
+  const explanation = await explain(subject, { ...asked, client });
+  const found = there && (await import("./live.ts")).differences(explanation, there);
+  if (json) process.stdout.write(`${JSON.stringify({ ...explanation, ...(found && { live, differences: found }) })}\n`);
+  else {
     const paint = painter(process.stdout.hasColors?.() ?? false);
-    process.stdout.write(text.explanationText(explanation, paint, options.verbose));
-    if (found) process.stdout.write(`\n${text.differencesText(found, options.live ?? "", paint)}`);
+    process.stdout.write(text.explanationText(explanation, paint, verbose));
+    if (found) process.stdout.write(`\n${text.differencesText(found, live ?? "", paint)}`);
   }
   return found && found.length > 0 ? 1 : 0;
 }
 
-async function compared(
+async function recordThere(
   live: string,
   asked: AskedRequest,
-  { secretEnv, send, as }: ExplainOptions,
-  explanation: Parameters<typeof import("./live.ts").differences>[0],
-) {
-  const { differences, isSafe, liveRecord } = await import("./live.ts");
+  { secretEnv, send }: ExplainOptions,
+): Promise<DecisionRecord> {
+  const { isSafe, liveRecord } = await import("./live.ts");
   const secret = process.env[secretEnv];
   if (!secret) throw new Error(`the gateway's debug secret is wanted in the environment variable ${secretEnv}`);
   if (!URL.parse(live)?.protocol.startsWith("http")) throw new Error(`--live ${live} is no http(s) URL`);
-  if (as !== undefined)
+  if (asked.as)
     throw new Error("a running gateway takes nobody for granted: give the credential with -H in place of --as");
   if (!isSafe(asked.method) && !send)
     throw new Error(`${asked.method} may change something where it is sent: add --send if that is wanted`);
-  return differences(explanation, await liveRecord(live, asked, secret));
+  return liveRecord(live, asked, secret);
 }
 
 function askedRequest(
@@ -66,13 +67,12 @@ function askedRequest(
 ): AskedRequest {
   const headers = (options.header ?? []).map((text): [string, string] => {
     const colon = text.indexOf(":");
-    if (colon < 1) throw new Error(`-H ${text}: write it as "name: value"`);
     return [text.slice(0, colon).trim(), text.slice(colon + 1).trim()];
   });
   const host = hosts?.find((name) => name.includes(".") && !/[*:]|^[\d.]+$/.test(name)) ?? hosts?.[0] ?? "localhost";
   const url = /^https?:\/\//i.test(given) ? given : `https://${given.startsWith("/") ? host : ""}${given}`;
   const { as, scope, sub, claim = [], group, plan } = options;
-  const claims = pairs(claim, "--claim", (text) => {
+  const claims = pairs(claim, (text) => {
     try {
       return JSON.parse(text);
     } catch {
@@ -93,18 +93,17 @@ function askedRequest(
     url,
     headers,
     body: options.data,
-    client: options.client,
-    cf: pairs(options.cf ?? [], "--cf", (text) => (/^-?\d+$/.test(text) ? Number(text) : text)),
+    client: options.client ?? "203.0.113.7",
+    cf: pairs(options.cf ?? [], (text) => (/^-?\d+$/.test(text) ? Number(text) : text)),
     ...(assumed && { as: caller }),
     ...(options.online && { online: true }),
   };
 }
 
-function pairs(texts: readonly string[], option: string, read: (text: string) => unknown): Record<string, unknown> {
+function pairs(texts: readonly string[], read: (text: string) => unknown): Record<string, unknown> {
   return Object.fromEntries(
     texts.map((text) => {
       const equals = text.indexOf("=");
-      if (equals < 1) throw new Error(`${option} ${text}: write it as name=value`);
       return [text.slice(0, equals), read(text.slice(equals + 1))];
     }),
   );

@@ -12,7 +12,7 @@ import { Issuer } from "../offline/issuer.ts";
 import type { DecisionRecord, HeaderEdit } from "../policies/contract.ts";
 import { indexMatches, Matcher, type MatchIndex } from "../table/match.ts";
 import { problems } from "../table/problems.ts";
-import type { ArmAction, PolicyMode, RouteTable, TableRoute } from "../table/table.ts";
+import type { ArmAction, PolicyMode, RouteTable, TableAction, TableRoute } from "../table/table.ts";
 import { candidatesOf, isSensitive, matchText, type NearRoute } from "./candidates.ts";
 import { freshStore } from "./fresh-store.ts";
 import { inputsOf } from "./inputs.ts";
@@ -86,7 +86,8 @@ export interface Explanation {
   readonly behind: readonly (NearRoute & { readonly source?: string })[];
   readonly nearest: readonly (NearRoute & { readonly source?: string })[];
   readonly policies: readonly ExplainedPolicy[];
-  readonly arm?: { readonly name: string; readonly by: string };
+  /** `shares` in percent, by arm: of all who draw. */
+  readonly arm?: { readonly name: string; readonly by: string; readonly shares: Readonly<Record<string, number>> };
   /** Who may be asked, in the order of priorities; empty: nobody. */
   readonly backends: readonly string[];
   readonly upstream: readonly ExplainedRequest[];
@@ -156,7 +157,9 @@ export async function explain(subject: Subject, asked: AskedRequest): Promise<Ex
     behind: candidates.behind.map(placed),
     nearest: candidates.nearest.map(placed),
     policies: policiesOf(table, route, passage, asked),
-    ...(record.arm !== undefined && { arm: { name: record.arm, by: record.armBy ?? "" } }),
+    ...(record.arm !== undefined && {
+      arm: { name: record.arm, by: record.armBy ?? "", shares: sharesOf(route?.action) },
+    }),
     backends: route && !record.reason ? backendsOf(table, route, record) : [],
     upstream: upstream.slice(0, sent),
     mirrors: upstream.slice(sent).map((request, i) => ({ ...request, backend: mirrors[i] ?? "" })),
@@ -262,6 +265,12 @@ function shownRequest({ method, url, binding, headers, body }: ClusterRequest, b
     headers: headers.map(([name, value]) => [name, shownValue(name, value)] as const),
     bytes: body.byteLength,
   };
+}
+
+function sharesOf(action: TableAction | undefined): Record<string, number> {
+  if (action?.kind !== "split") return {};
+  const total = action.arms.reduce((sum, { weight }) => sum + weight, 0) || 1;
+  return Object.fromEntries(action.arms.map(({ name, weight }) => [name, Math.round((weight / total) * 1_000) / 10]));
 }
 
 /** Of the arm that was chosen, where there is one. */

@@ -4,6 +4,7 @@ import type { PolicyStep } from "../offline/gateway.ts";
 import type { Caller, DecisionRecord } from "../policies/contract.ts";
 import type { CredentialPlace } from "../policies/credential-place.ts";
 import type { MembersConfig } from "../policies/members.ts";
+import { authenticates } from "../policies/order.ts";
 import type { PolicyName } from "../table/table.ts";
 
 export interface Situation {
@@ -34,7 +35,7 @@ export function inputsOf(step: PolicyStep, situation: Situation): string[] {
     case "scopes":
       return [scopesWanted(config), caller ? `caller has ${list(caller.scopes) || "none"}` : "nobody is known"];
     case "authorize":
-      return [`${(config.rules as unknown[] | undefined)?.length ?? "its"} rules`];
+      return [`${(config.deny as unknown[]).length} rules deny, ${(config.allow as unknown[]).length} allow`];
     case "rateLimit":
       return limitInputs(step, config, caller);
     case "concurrency":
@@ -48,7 +49,7 @@ export function inputsOf(step: PolicyStep, situation: Situation): string[] {
     case "upstreamToken":
       return [];
     default:
-      return credentialInputs(step.policy, config, situation);
+      return !authenticates(step.policy) ? [] : credentialInputs(step.policy, config, situation);
   }
 }
 
@@ -66,10 +67,15 @@ function credentialInputs(
   if (members) return [`${policy === "anyOf" ? "one of" : "all of"} ${members.map((one) => one.policy).join(", ")}`];
   const issuer = config.issuer === undefined ? [] : [`issuer ${[config.issuer].flat().map(named).join(" or ")}`];
   const places = (config.tokenFrom ?? config.keyFrom) as readonly CredentialPlace[] | undefined;
-  const named_ = places?.map((place) => ("header" in place ? place.header : Object.values(place)[0])) ?? [];
-  const carried = named_.some((name) => header(String(name)) !== null);
-  const place = named_.length > 0 ? [carried ? `${named_.join(" or ")} is there` : `no ${named_.join(" or ")}`] : [];
-  return [...place, ...issuer];
+  const names = (places ?? []).map((place) => ("header" in place ? place.header : Object.entries(place)[0]?.join(" ")));
+  const carried = (places ?? []).some((place) => "header" in place && header(place.header) !== null);
+  // Whether a query or a cookie carries it is the policy's to say.
+  const there = carried
+    ? "is there"
+    : names.length > 0 && places?.every((place) => "header" in place)
+      ? "is not there"
+      : "";
+  return [...(names.length > 0 ? [`${names.join(" or ")} ${there}`.trim()] : []), ...issuer];
 }
 
 function limitInputs(

@@ -3,8 +3,8 @@
  * TypeScript takes most of a second), and each routes module's table. Both are made anew as soon as a file that went into them has changed.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { RouteTable } from "../table/table.ts";
 import type { Subject } from "./explain.ts";
@@ -51,7 +51,15 @@ async function bundle(file: string): Promise<boolean> {
     nodePaths: [join(SOURCES, "..", "node_modules")],
     logLevel: "silent",
   });
-  return keep(file, outputFiles[0]?.text ?? "");
+  const kept = keep(file, outputFiles[0]?.text ?? "");
+  if (kept) removeOthers(file);
+  return kept;
+}
+
+/** Of one version of the code there is one bundle, and nobody comes back to those of others. */
+function removeOthers(file: string): void {
+  for (const other of readdirSync(FOLDER))
+    if (other.startsWith("code-") && other !== basename(file)) rmSync(join(FOLDER, other), { force: true });
 }
 
 interface KeptSubject extends Omit<Subject, "middleware"> {
@@ -107,7 +115,7 @@ async function variables(wrangler: string | undefined): Promise<Record<string, u
 
 /** The build's own files, a change of which may change a table. */
 function buildFiles(): string[] {
-  return ["build", "config", "policies", "table"].flatMap((room) =>
+  return ["build", "prove", "config", "policies", "table"].flatMap((room) =>
     readdirSync(join(SOURCES, room)).map((file) => join(SOURCES, room, file)),
   );
 }

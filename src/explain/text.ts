@@ -17,7 +17,7 @@ export function explanationText(explanation: Explanation, paint: Paint, verbose 
       policies.flatMap((policy) => policyLines(policy, paint, verbose)),
     ),
   ];
-  if (arm) blocks.push(section(paint, "arm", [`${paint("bold", arm.name)}  by ${arm.by}`]));
+  if (arm) blocks.push(section(paint, "arm", [armText(arm, paint)]));
   if (backends.length > 0) blocks.push(section(paint, "backend", [backends.join(", else ")]));
   for (const sent of upstream) blocks.push(section(paint, "upstream", requestLines(sent, paint)));
   for (const sent of mirrors) blocks.push(section(paint, "mirror", requestLines(sent, paint)));
@@ -41,6 +41,11 @@ export function explanationText(explanation: Explanation, paint: Paint, verbose 
     .filter((lines) => lines.length > 0)
     .map((lines) => lines.join("\n"))
     .join("\n\n")}\n`;
+}
+
+function armText({ name, by, shares }: Explanation["arm"] & object, paint: Paint): string {
+  const all = Object.entries(shares).map(([arm, share]) => `${arm} ${share} %`);
+  return `${paint("bold", name)}  by ${by}  ${paint("dim", `of ${all.join(", ")}`)}`;
 }
 
 const MARGIN = 10;

@@ -1,3 +1,5 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+
 /** Time that stands still until somebody moves it on. */
 export class Clock {
   #now: number;
@@ -13,11 +15,13 @@ export class Clock {
   }
 
   setTimeout(callback: () => void, milliseconds: number): Timer {
+    // Whoever moves the time on is elsewhere; what rings goes on where it was set.
+    const rings = AsyncLocalStorage.bind(callback);
     const timer: Timer = {
       due: this.#now + Math.max(0, milliseconds),
       fire: () => {
         timer.stop();
-        callback();
+        rings();
       },
       stop: () => void this.#timers.delete(timer),
     };
@@ -25,18 +29,21 @@ export class Clock {
     return timer;
   }
 
-  /** Moves on, and runs what is due by then, each at its own time and with what follows from it. */
-  async advance(milliseconds: number): Promise<void> {
+  /**
+   * Moves on, and runs what is due by then, each at its own time and with what follows from it, for which `follows` waits. Default:
+   * what this process does without waiting for anybody.
+   */
+  async advance(milliseconds: number, follows: () => Promise<void> = turn): Promise<void> {
     const until = this.#now + milliseconds;
     for (;;) {
-      await turn();
+      await follows();
       const next = this.#firstBy(until);
       if (!next) break;
       this.#now = Math.max(this.#now, next.due);
       next.fire();
     }
     this.#now = Math.max(this.#now, until);
-    await turn();
+    await follows();
   }
 
   /** Who does nothing but wait makes the time pass, as the pause before another try does. */

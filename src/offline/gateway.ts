@@ -85,6 +85,8 @@ export interface Passage {
 }
 
 interface Trace {
+  /** Answers of clusters that are waited for. */
+  awaited: number;
   readonly as: AssumedCaller | undefined;
   readonly steps: PolicyStep[];
   readonly asked: ClusterRequest[];
@@ -93,6 +95,9 @@ interface Trace {
   caller?: Caller;
 }
 
+/** Milliseconds. Signatures and the like are made by other threads, and take their time on a busy machine. */
+const MOMENT = 500;
+
 export class OfflineGateway {
   readonly #parts: OfflineParts;
   readonly #app: ReturnType<typeof createGateway>;
@@ -100,6 +105,7 @@ export class OfflineGateway {
   readonly #isCluster: (url: URL) => boolean;
   readonly #store: string | undefined;
   readonly #traces = new AsyncLocalStorage<Trace>();
+  readonly #underWay = new Set<Trace>();
 
   constructor(parts: OfflineParts) {
     this.#parts = parts;
@@ -119,16 +125,19 @@ export class OfflineGateway {
   }
 
   async fetch(asked: OfflineRequest): Promise<Passage> {
-    const trace: Trace = { as: asked.as, steps: [], asked: [], lines: [] };
+    const trace: Trace = { awaited: 0, as: asked.as, steps: [], asked: [], lines: [] };
     const work: Promise<unknown>[] = [];
     const context = {
       waitUntil: (one: Promise<unknown>) => void work.push(one),
       passThroughOnException() {},
       props: {},
     };
-    const response = await this.#traces.run(trace, () =>
-      inWorld(this.#world(), async () => this.#app.fetch(requestOf(asked), this.#env, context as never)),
-    );
+    this.#underWay.add(trace);
+    const response = await this.#traces
+      .run(trace, () =>
+        inWorld(this.#world(), async () => this.#app.fetch(requestOf(asked), this.#env, context as never)),
+      )
+      .finally(() => this.#underWay.delete(trace));
     const record = trace.lines.find(({ v, event }) => v === 1 && event === undefined);
     if (!record) throw new Error("the gateway has written no decision record");
     const { match, caller, steps, lines } = trace;
@@ -149,6 +158,13 @@ export class OfflineGateway {
       lines,
       settled,
     };
+  }
+
+  /** Resolves when every request that is under way waits for a cluster; or, where one waits for the time alone, after a moment. */
+  async idle(): Promise<void> {
+    const patience = performance.now() + MOMENT;
+    do await new Promise((resolve) => setImmediate(resolve));
+    while ([...this.#underWay].some(({ awaited }) => awaited === 0) && performance.now() < patience);
   }
 
   #world(): World {
@@ -177,8 +193,15 @@ export class OfflineGateway {
       body,
       ...(binding !== undefined && { binding }),
     };
-    this.#traces.getStore()?.asked.push(request);
-    return outside(() => this.#parts.cluster(request));
+    const trace = this.#traces.getStore();
+    if (!trace) return outside(() => this.#parts.cluster(request));
+    trace.asked.push(request);
+    trace.awaited++;
+    try {
+      return await outside(() => this.#parts.cluster(request));
+    } finally {
+      trace.awaited--;
+    }
   }
 
   #tracedRuns() {

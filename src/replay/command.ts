@@ -1,7 +1,7 @@
 /** `gateway replay LOG... --old A --new B`. */
 import { readFile } from "node:fs/promises";
+import { diffSource } from "../build/diff-source.ts";
 import { painter } from "../dev/paint.ts";
-import { tableFrom } from "../prove/source.ts";
 import { eachLine, sizeOf } from "./lines.ts";
 import { isOther, readHar, readLine } from "./logged.ts";
 import { ProgressBar } from "./progress.ts";
@@ -10,7 +10,10 @@ import { replayText } from "./text.ts";
 
 export interface ReplayOptions {
   readonly old: string;
-  readonly new: string;
+  /** Default: `routes`. */
+  readonly new?: string;
+  /** Where a revision has its routes. */
+  readonly routes: string;
   /** Of lines that tell no host. Default: the first host of the new routes. */
   readonly host?: string;
   readonly failOn?: "changed" | "weakened";
@@ -19,7 +22,10 @@ export interface ReplayOptions {
 
 /** The exit code: 1 where `failOn` says so. */
 export async function replayCommand(files: readonly string[], options: ReplayOptions): Promise<number> {
-  const [old, fresh] = [await tableFrom(options.old), await tableFrom(options.new)];
+  const [old, fresh] = [
+    await diffSource(options.old, options.routes),
+    await diffSource(options.new ?? options.routes, options.routes),
+  ];
   const host = options.host ?? firstHost(fresh.table.routes.flatMap(({ hosts }) => hosts));
   const replay = new Replay(old.table, fresh.table);
   const bar = new ProgressBar(sizeOf(files));

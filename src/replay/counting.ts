@@ -15,11 +15,12 @@ interface Count {
   before: number;
 }
 
-/** Some 100 bytes each: more callers than these at one time are forgotten, those first who have not been seen for the longest time. */
-const MOST_KEYS = 500_000;
+/** Some 300 bytes each: more callers than these at one time are forgotten, those first who have not been seen for the longest time. */
+const MOST_KEYS = 200_000;
 
 export class Counting {
   readonly #counts = new Map<string, Count>();
+  readonly #subscribers = new Map<string, string>();
   #now = 0;
 
   /** Whether the request is within all of `limits`, which it then uses. Undefined: whom it counts for is not in the log. */
@@ -29,7 +30,7 @@ export class Counting {
     place: string,
     request: LoggedRequest,
   ): boolean | undefined {
-    const who = callerOf(config, request);
+    const who = callerOf(config, request, (client) => this.#subscriber(client));
     if (who === undefined) return undefined;
     // Logs are written when a request is answered, so that their times go back a little at times.
     this.#now = Math.max(this.#now, request.time);
@@ -38,6 +39,15 @@ export class Counting {
     const admitted = limits.every((limit, i) => usedOf(limit, counts[i] as Count, this.#now) + cost <= limit.quota);
     if (admitted) for (const count of counts) count.used += cost;
     return admitted;
+  }
+
+  #subscriber(client: string): string {
+    let subscriber = this.#subscribers.get(client);
+    if (subscriber === undefined) {
+      if (this.#subscribers.size >= 50_000) this.#subscribers.clear();
+      this.#subscribers.set(client, (subscriber = subscriberOf(client)));
+    }
+    return subscriber;
   }
 
   #look(limit: Limit, key: string): Count {
@@ -50,16 +60,21 @@ export class Counting {
     } else if (isBucket(limit)) {
       count.used = Math.max(0, count.used - ((now - count.since) * limit.quota) / limit.window);
       count.since = now;
+      this.#last(key, count);
     } else if (now >= count.since + limit.window) {
       const since = now - (now % limit.window);
       count.before = since === count.since + limit.window ? count.used : 0;
       count.since = since;
       count.used = 0;
-      // Behind those that have not been seen for longer.
-      this.#counts.delete(key);
-      this.#counts.set(key, count);
+      this.#last(key, count);
     }
     return count;
+  }
+
+  /** Behind those that have not been seen for longer. */
+  #last(key: string, count: Count): void {
+    this.#counts.delete(key);
+    this.#counts.set(key, count);
   }
 }
 
@@ -75,7 +90,11 @@ function usedOf(limit: Limit, { used, before, since }: Count, now: number): numb
 }
 
 /** As limit-key.ts has it, but for what no log tells. */
-function callerOf({ per }: RateLimitConfig, { client, record, header }: LoggedRequest): string | undefined {
+function callerOf(
+  { per }: RateLimitConfig,
+  { client, record, header }: LoggedRequest,
+  subscriber: (client: string) => string,
+): string | undefined {
   const parts: string[] = [];
   for (const key of per) {
     if (key === "route") parts.push("all");
@@ -84,7 +103,7 @@ function callerOf({ per }: RateLimitConfig, { client, record, header }: LoggedRe
     else if (key === "client" || key === "consumer") {
       // Without a record nobody knows who called.
       if (client === "" || (key === "consumer" && !record)) return undefined;
-      parts.push(`client=${subscriberOf(client)}`);
+      parts.push(`client=${subscriber(client)}`);
     } else if ("header" in key) {
       const value = header(key.header);
       if (!value) return undefined;

@@ -132,15 +132,17 @@ export class Replay {
       weakened ||= weaker;
       this.#group({ kind, routes, old: before, new: after, weakened: weaker }, uncertain, request, line);
     };
-    if (routes[0] !== routes[1]) note("route", ...routes);
-    const gone = typeof routed.old === "string" || typeof routed.new === "string";
-    if (!gone) {
+    const moved = routes[0] !== routes[1];
+    if (moved) note("route", ...routes);
+    if (typeof routed.old !== "string" && typeof routed.new !== "string") {
       if (old.verdict !== fresh.verdict)
         note("verdict", old.verdict, fresh.verdict, isWeaker(old.verdict, fresh.verdict));
-      if (old.limits !== fresh.limits)
-        note("limit", old.limits || "none", fresh.limits || "none", fresh.hourly > old.hourly);
-      if (old.arm !== fresh.arm) note("arm", old.arm || "none", fresh.arm || "none");
-      else if (old.target !== fresh.target) note("target", old.target, fresh.target);
+      const looser = fresh.hourly > old.hourly;
+      // Of another route limits, arms and backends are others, which goes without saying unless it lets more through.
+      if (old.limits !== fresh.limits && (looser || !moved))
+        note("limit", old.limits || "none", fresh.limits || "none", looser);
+      if (!moved && old.arm !== fresh.arm) note("arm", old.arm || "none", fresh.arm || "none");
+      else if (!moved && old.target !== fresh.target) note("target", old.target, fresh.target);
     }
     if (!changed) return;
     this.#changed++;

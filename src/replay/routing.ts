@@ -31,6 +31,11 @@ export class Router {
     this.#exactly = table.gateway.semantics === "gateway-api";
   }
 
+  /** Whether the other one makes the same of every URL. */
+  spells({ table: { gateway } }: Router): boolean {
+    return gateway.maxUrl === this.table.gateway.maxUrl && gateway.escapedSlashes === this.table.gateway.escapedSlashes;
+  }
+
   target({ url, record }: LoggedRequest): RequestTarget | string {
     // Of a record path and host are normal already; a path that was refused is told as it came.
     const target = readTarget(url, this.table.gateway.maxUrl, this.table.gateway);
@@ -38,8 +43,12 @@ export class Router {
     return target;
   }
 
-  candidates({ host, path, scheme }: RequestTarget, port: number | undefined): Candidate[] {
-    return this.#matcher.candidates(host, path, { scheme, port });
+  candidates(target: RequestTarget, { record }: LoggedRequest): Candidate[] {
+    const { host, path, scheme } = target;
+    if (!record) return this.#matcher.candidates(host, path, { scheme, port: portOf(target) });
+    // A record tells of scheme and port by the listener alone.
+    const listener = this.table.listeners?.find(({ name }) => name === record.listener);
+    return this.#matcher.candidates(host, path, { scheme: listener?.protocol ?? scheme, port: listener?.port });
   }
 
   matchOf([route, match]: Candidate): TableMatch {
@@ -73,14 +82,14 @@ const equallySpecific = ({ path: a }: TableMatch, { path: b }: TableMatch): bool
   a.kind === b.kind && (a.kind === "regex" ? a.value.length === b.value.length : a.value === b.value);
 
 export function routeBoth(before: Router, after: Router, request: LoggedRequest): RoutedBoth {
-  const [old, fresh] = [before.target(request), after.target(request)];
+  const old = before.target(request);
+  const fresh = before.spells(after) ? old : after.target(request);
   if (typeof old === "string" || typeof fresh === "string") {
     const routed = (router: Router, target: RequestTarget | string) =>
       typeof target === "string" ? target : routeBoth(router, router, request).old;
     return { old: routed(before, old), new: routed(after, fresh), certain: true };
   }
-  const port = request.record ? undefined : portOf(old);
-  const [mine, theirs] = [before.candidates(old, port), after.candidates(fresh, port)];
+  const [mine, theirs] = [before.candidates(old, request), after.candidates(fresh, request)];
   const unknown = unknownOf(before, mine, request, unknownOf(after, theirs, request, new Map()));
   const decide = (taken: number): RoutedBoth => {
     const holds = (match: TableMatch) => allHold(match, request, unknown, taken);

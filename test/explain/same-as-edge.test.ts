@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { AskedRequest } from "../../src/explain/explain.ts";
 import { differences, liveRecord } from "../../src/explain/live.ts";
 import { Issuer } from "../../src/offline/issuer.ts";
+import { gateway as command } from "../cli/run.ts";
 import { Gateway } from "../e2e/gateway.ts";
 import { Origin } from "../e2e/origin.ts";
 import { explained, shop } from "./shop.ts";
@@ -130,6 +131,18 @@ test("for 400 requests the Worker's record is the explained one, and so is what 
     { numRuns: 400 },
   );
   expect(routes.size).toBe(shop.table.routes.length + 1);
+});
+
+test("the command compares with a gateway that runs, from wherever that sees the request come", async () => {
+  const live = ["--live", `http://127.0.0.1:${gateway.port}`];
+  const asked = ["explain", "GET", "http://api.example.com/v1/search?q=a", ...live];
+  const { code, out, err } = await command(asked, { env: { DEBUG_KEY: "debug" } });
+  expect(err).toBe("");
+  expect(out).toContain("same  http://127.0.0.1:");
+  expect(code).toBe(0);
+  const other = await command([...asked, "--client", "203.0.113.8", "--json"], { env: { DEBUG_KEY: "debug" } });
+  expect(other.code).toBe(1);
+  expect(JSON.parse(other.out).differences.map(({ field }: { field: string }) => field)).toContain("client");
 });
 
 test("a gateway that runs other routes is told apart, and one that does not know the secret", async () => {
