@@ -9,6 +9,8 @@ import { exampleOf, intersection, shownRequest } from "./request-set.ts";
 /** A position in the table's routes, and one in that route's matches. */
 type Candidate = readonly [route: number, match: number];
 
+/** In one message. */
+const MOST_NAMED = 5;
 const PART = "part them by path, method, header or query, or take one out";
 
 export function unreachable(space: TableRequests): Finding[] {
@@ -58,7 +60,10 @@ function neverBecause(space: TableRequests, { id }: TableRoute, taken: readonly 
   const all = [...new Set(taken.map(({ route }) => (space.table.routes[route] as TableRoute).id))].filter(
     (one) => one !== id,
   );
-  const by = all.map((one) => `"${one}"`).join(", ");
+  const named = all.slice(0, MOST_NAMED).map((one) => `"${one}"`);
+  const by = [named.join(", "), ...(all.length > MOST_NAMED ? [`and ${all.length - MOST_NAMED} others`] : [])].join(
+    " ",
+  );
   const message = `is never taken: all of its requests go to ${by}, such as ${shownRequest(first.example)}`;
   return { message, fix: PART, example: first.example, winner };
 }

@@ -61,6 +61,15 @@ describe("unreachable", () => {
       [route("a", [prefix("/a", { methods: ["GET"] })]), route("b", [prefix("/a", { methods: ["HEAD"] })])],
       [],
     ],
+    [
+      "a method that GET answers, where a wider route has it itself",
+      [
+        route("a", [prefix("/a", { methods: ["GET"], headers: [{ name: "x", exact: "1" }] })]),
+        route("b", [prefix("/a", { methods: ["GET"], headers: [{ name: "x" }] })]),
+        route("c", [prefix("/a", { methods: ["GET", "HEAD"] })]),
+      ],
+      ['warning tie t/b by t/a: GET https://x.example/a -H "x: 1"'],
+    ],
     ["a method that never comes in", [route("a", [exact("/a", { methods: ["TRACE"] })])], ["error unreachable t/a"]],
     ["a path that is no path", [route("a", [regex("/a//b")])], ["error unreachable t/a"]],
     [
