@@ -10,6 +10,7 @@ import type { Outcome as Result } from "../traffic/outcome.ts";
 import { decideRetry } from "../traffic/retry.ts";
 import { certificateRefused, isTlsFailure } from "./certificate.ts";
 import { isEndless } from "./endless.ts";
+import type { Departure } from "./departure.ts";
 import type { Ingress } from "./environment.ts";
 import type { Choice, Tries } from "./tries.ts";
 import { type Upload, upload } from "./upload.ts";
@@ -29,6 +30,7 @@ export interface Course {
   /** Makes a choice ready to be asked. */
   readonly prepare: (choice: Choice) => Attempt | Promise<Attempt>;
   readonly timeouts: Timeouts;
+  readonly departure: Departure;
   /** The total is the client's own wish, and its end tells nothing about who was asked. */
   readonly impatient?: boolean;
   /** Largest request body, in bytes. */
@@ -78,9 +80,9 @@ const isGatewayStatus = (status: number) => status >= 502 && status <= 504;
  * as it is, also a 503; only what no cluster said becomes a problem.
  */
 export async function forward(exchange: Exchange, request: Request, course: Course): Promise<Outcome> {
-  const { tries, timeouts, maxBody, retry } = course;
+  const { tries, timeouts, departure, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
-  request.signal.addEventListener("abort", () => deadlines.end("client-closed"));
+  departure.then(() => deadlines.end("client-closed"));
   if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
   if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);

@@ -20,6 +20,7 @@ import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
 import { constantTimeEqual } from "./constant-time.ts";
+import { Departure } from "./departure.ts";
 import { isEndless, limited } from "./endless.ts";
 import { headerEdits, textOf } from "./environment.ts";
 import { type Answer, type Attempt, forward, type Outcome } from "./forward.ts";
@@ -41,15 +42,17 @@ export function createGateway(parts: GatewayParts): Hono<GatewayEnv> {
   // Hono carries the request; which route it takes is decided below, so Hono need not look at the path.
   const app = new Hono<GatewayEnv>({ getPath: () => "/" });
   app.all("*", (c) => {
-    const answered = answer(c, isolate);
-    // Else the runtime would end the request together with its client, and there would be no record of it.
-    c.executionCtx.waitUntil(answered);
+    const departure = new Departure(c.req.raw.signal);
+    const answered = answer(c, isolate, departure);
+    // Else the runtime would end the request together with its client, and there would be no record of it. Not for the others, since
+    // it costs as much as a timer.
+    departure.then(() => c.executionCtx.waitUntil(answered));
     return answered;
   });
   return app;
 }
 
-async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
+async function answer(c: GatewayContext, isolate: Isolate, departure: Departure): Promise<Response> {
   const request = c.req.raw;
   const started = isolate.now();
   const { table } = isolate;
@@ -201,6 +204,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       prepare: ({ backend }) => prepare(backend, exchange, target),
       timeouts,
       impatient: timeouts !== stated,
+      departure,
       maxBody: table.gateway.maxBody,
       copied: traffic.copiedFor(action, mirrors),
       retry: retry && {
@@ -332,6 +336,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       edits.push({ action: "set", name: "x-portcullis-record", value: headerSafe(JSON.stringify(record)) });
     }
     console.log(JSON.stringify(record));
+    departure.forget();
     return edited(answered, edits, answered === changeable);
   }
 
