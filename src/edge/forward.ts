@@ -406,19 +406,22 @@ async function underDeadline(
   deadlines: Deadlines,
   late: Promise<ProblemCode>,
 ): Promise<Response | ProblemCode> {
-  if (!response.body) return response;
   const { status, statusText, headers } = response;
   const init = { status, statusText, headers, encodeBody: "manual" } as const;
   const stated = headers.get("content-length") ?? "";
   const length = /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
   if (length === undefined || length > FIRST_FLIGHT) {
+    if (!response.body) return response;
     const pipe = length === undefined ? new IdentityTransformStream() : new FixedLengthStream(length);
     deadlines.cutsBody = true;
     return new Response(response.body.pipeThrough(pipe, { signal: deadlines.controller().signal }), init);
   }
+  if (length === 0) return response;
   const read = response.arrayBuffer().catch(() => "upstream-invalid" as const);
   const body = await Promise.race([read, late]);
-  return typeof body === "string" ? body : new Response(body, init);
+  if (typeof body === "string") return body;
+  // Nothing of a length is the answer to HEAD, or a 304.
+  return body.byteLength === 0 ? response : new Response(body, init);
 }
 
 // When each ingress last answered; while that is fresh, a slow answer is no sign of a dead connection.
