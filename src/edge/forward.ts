@@ -9,6 +9,7 @@ import type { Refusal } from "../traffic/pool.ts";
 import { type Retrying, Series } from "../traffic/series.ts";
 import type { Choice, Tries } from "../traffic/tries.ts";
 import { certificateRefused, isTlsFailure } from "./certificate.ts";
+import type { Departure } from "./departure.ts";
 import { isEndless } from "./endless.ts";
 import type { Ingress } from "./environment.ts";
 import { type Upload, upload } from "./upload.ts";
@@ -28,6 +29,7 @@ export interface Course {
   /** Makes a choice ready to be asked. */
   readonly prepare: (choice: Choice) => Attempt | Promise<Attempt>;
   readonly timeouts: Timeouts;
+  readonly departure: Departure;
   /** The total is the client's own wish, and its end tells nothing about who was asked. */
   readonly impatient?: boolean;
   /** Largest request body, in bytes. */
@@ -70,9 +72,9 @@ const isPlatformStatus = (status: number) => status >= 520 && status <= 530;
  * also a 503; only what no cluster said becomes a problem.
  */
 export async function forward(exchange: Exchange, request: Request, course: Course): Promise<Outcome> {
-  const { tries, timeouts, maxBody, retry } = course;
+  const { tries, timeouts, departure, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
-  request.signal.addEventListener("abort", () => deadlines.end("client-closed"));
+  departure.then(() => deadlines.end("client-closed"));
   if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
   if (deadlines.ended) {
     // Nobody has been asked yet, so that all of the time was the client's.
@@ -393,19 +395,22 @@ async function underDeadline(
   deadlines: Deadlines,
   late: Promise<ProblemCode>,
 ): Promise<Response | ProblemCode> {
-  if (!response.body) return response;
   const { status, statusText, headers } = response;
   const init = { status, statusText, headers, encodeBody: "manual" } as const;
   const stated = headers.get("content-length") ?? "";
   const length = /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
   if (length === undefined || length > FIRST_FLIGHT) {
+    if (!response.body) return response;
     const pipe = length === undefined ? new IdentityTransformStream() : new FixedLengthStream(length);
     deadlines.cutsBody = true;
     return new Response(response.body.pipeThrough(pipe, { signal: deadlines.controller().signal }), init);
   }
+  if (length === 0) return response;
   const read = response.arrayBuffer().catch(() => "upstream-invalid" as const);
   const body = await Promise.race([read, late]);
-  return typeof body === "string" ? body : new Response(body, init);
+  if (typeof body === "string") return body;
+  // Nothing of a length is the answer to HEAD, or a 304.
+  return body.byteLength === 0 ? response : new Response(body, init);
 }
 
 // When each ingress last answered; while that is fresh, a slow answer is no sign of a dead connection.

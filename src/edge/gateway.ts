@@ -22,6 +22,7 @@ import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
 import { clientAddress } from "./client.ts";
 import { constantTimeEqual } from "./constant-time.ts";
+import { Departure } from "./departure.ts";
 import { isEndless, limited } from "./endless.ts";
 import { headerEdits, textOf } from "./environment.ts";
 import { type Answer, type Attempt, forward, type Outcome } from "./forward.ts";
@@ -31,7 +32,7 @@ import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { combined, rewrittenPath } from "./rewrite.ts";
-import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
+import { connectionEdits, upstreamHeaders, valueOf } from "./upstream-headers.ts";
 import { relay } from "./websocket.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
@@ -42,15 +43,17 @@ export function createGateway(parts: GatewayParts): Hono<GatewayEnv> {
   // Hono carries the request; which route it takes is decided below, so Hono need not look at the path.
   const app = new Hono<GatewayEnv>({ getPath: () => "/" });
   app.all("*", (c) => {
-    const answered = answer(c, isolate);
-    // Else the runtime would end the request together with its client, and there would be no record of it.
-    c.executionCtx.waitUntil(answered);
+    const departure = new Departure(c.req.raw.signal);
+    const answered = answer(c, isolate, departure);
+    // Else the runtime would end the request together with its client, and there would be no record of it. Not for the others, since
+    // it costs as much as a timer.
+    departure.then(() => c.executionCtx.waitUntil(answered));
     return answered;
   });
   return app;
 }
 
-async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
+async function answer(c: GatewayContext, isolate: Isolate, departure: Departure): Promise<Response> {
   const request = c.req.raw;
   const started = isolate.now();
   const { table } = isolate;
@@ -107,12 +110,16 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     Object.assign(record, { host: target.host, path: target.path });
     if (target.path.startsWith(OWN_PATHS)) return ownAnswer(target.path);
 
-    const length = Number(request.headers.get("content-length") ?? 0);
+    const received: [string, string][] = [];
+    // Half of what iterating over them costs (measured). What is asked of each request is looked up here: a call of Headers takes 0.01 of
+    // a bare request, a look at this list next to nothing.
+    request.headers.forEach((value, name) => void received.push([name, value]));
+    const length = Number(valueOf(received, "content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
     if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
-    if (/[/?#]/.test(request.headers.get("host") ?? "")) return refuse("host-invalid");
-    const carries = length > 0 || request.headers.has("transfer-encoding");
+    if (/[/?#]/.test(valueOf(received, "host") ?? "")) return refuse("host-invalid");
+    const carries = length > 0 || valueOf(received, "transfer-encoding") !== undefined;
     if (carries && (request.method === "GET" || request.method === "HEAD")) {
       return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
     }
@@ -122,9 +129,6 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     const matched = found.kind === "route" ? route.matches[found.match] : undefined;
     if (found.kind === "route") record.route = route.id;
     if (found.listener !== undefined) record.listener = table.listeners?.[found.listener]?.name ?? "";
-    const received: [string, string][] = [];
-    // Half of what iterating over them costs (measured).
-    request.headers.forEach((value, name) => void received.push([name, value]));
     const upstream = upstreamHeaders(request, received, target, record.client, isolate.isStripped, table);
     if (!upstream) return refuse("bad-request", { detail: "A header has a control character." });
     const exchange: Exchange = {
@@ -204,6 +208,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       prepare: ({ backend }) => prepare(backend, exchange, target),
       timeouts,
       impatient: timeouts !== stated,
+      departure,
       maxBody: table.gateway.maxBody,
       copied: traffic.copiedFor(action, mirrors),
       retry: retry && {
@@ -335,6 +340,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
       edits.push({ action: "set", name: "x-portcullis-record", value: headerSafe(JSON.stringify(record)) });
     }
     console.log(JSON.stringify(record));
+    departure.forget();
     return edited(answered, edits, answered === changeable);
   }
 

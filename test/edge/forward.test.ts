@@ -3,6 +3,7 @@
  * is asked twice without a retry.
  */
 import { expect, it } from "vitest";
+import { Departure } from "../../src/edge/departure.ts";
 import { forward } from "../../src/edge/forward.ts";
 import { Traffic } from "../../src/edge/tries.ts";
 import type { RouteTable, TableRetry, Timeouts } from "../../src/table/table.ts";
@@ -50,6 +51,7 @@ function asking({ caps, retry, prepare = async () => {}, fetch = async () => new
         return { backend: name, url: request.url, ingress, headers: new Headers() };
       },
       timeouts,
+      departure: new Departure(request.signal),
       maxBody: 0,
       copied: 0,
       retry: retry && { rules: retry, budget: traffic.budgetOf(retry), cut: false },
