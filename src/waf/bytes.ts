@@ -12,3 +12,10 @@ export function bytesOf(value: string): Uint8Array {
   held = value;
   return buffer;
 }
+
+/** The same buffer, for a caller that goes through all of `value` anyway and writes its bytes on the way. */
+export function bufferFor(value: string): Uint8Array {
+  if (value.length > buffer.length) buffer = new Uint8Array(2 * value.length);
+  held = value;
+  return buffer;
+}
