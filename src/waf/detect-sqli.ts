@@ -42,15 +42,41 @@ function inContext(
 const fingerprint = ({ letters }: SqlTokens, quote: Quote) => quote + letters.slice(0, 16);
 
 /** `select` and then what only SQL has there. */
-const SELECTS = String.raw`E\(*(?:[1sv](?:[,)Ck;]|$|[&oc][1sv(fF])|o[kCU,)]|[fF]\(|v|n(?:,\(*[1snvfFo]|kn\)*(?:[kCUB;,&)]|$))|E|q|kk[1n(])`;
+const SELECTS = String.raw`E\(*(?:[1sv](?:[,)Ck;]|$|[&oc](?:[1sv(fF]|$))|o[kCU,)(]|[fF]\(|v|n(?:,\(*[1snvfFo]|\(|kn\)*(?:[kCUB;,&)]|$))|E|q|kk[1n(])`;
 
-const SUBQUERY = new RegExp(String.raw`(?:^|[1sv&oc,(f])\(+${SELECTS}`);
-const UNION = new RegExp(String.raw`(?:^n?|[1svq)C])U\(*(?:${SELECTS}|Eo|En,|EnC|En?k)`);
-const STACKED = new RegExp(
-  String.raw`^[^;E]{0,2};+\(*(?:D|W[sqv1]|F|${SELECTS})|;\(*(?:W[sqv1]|D.*[;C]|F\(|${SELECTS}.*[;C])`,
+const SUBQUERY = new RegExp(String.raw`(?:^|[1sv&oc,(f])n?\(+${SELECTS}`);
+const UNION = new RegExp(
+  String.raw`[1sv)}C]U\(*E|^n?U\(*(?:${SELECTS}|Eo|En,|EnC|En?k)|U\(*E\(*(?:[1sv](?:,|C|$)|v|o[^n]|[fF]\()|^[1s]?\)+U`,
 );
-const STATEMENT = /^;?\(*(?:D(?:[nvF.].*)?[;C]|W[sq]|D[vF]|Dn(?:\([^()]*\))?k\(|Eokn|E[fF]\(|Ev(?:[,;Ck]|$))/;
+const STACKED = new RegExp(
+  String.raw`^[^;E]{0,2};+\(*(?:D|Mnc|W[sqv1]|F|${SELECTS})|;\(*(?:D.*[;C]|F\(|${SELECTS}.*[;C])|;.{0,40}W[sqv1]`,
+);
+const STATEMENT = new RegExp(
+  String.raw`^;?\(*(?:D(?:[nvF.].*)?[;C]|W[sq]|D[vF]|D\(v|Dn(?:\([^()]*\))?k\(|Eokn|E[fF]\(|Ev(?:[,;Ck]|$))`,
+);
 const COMPARED = String.raw`\(*[1sv]\)*c\(*[1sqv]`;
+
+const BARE = new RegExp(
+  [
+    // 1 or 1=1, 1 and 'a'='b, 1 or id=1; after a name only where the comparison ends it
+    String.raw`^\(*[1v](?:o[1n])*\)*&${COMPARED}`,
+    String.raw`^\(*n(?:o[1n])*\)*&${COMPARED}(?:\)*(?:[C;&]|$))`,
+    String.raw`^\(*1\)*&\(*nc\(*[1sqvfFn(]`,
+    String.raw`^\(*[1sv]\)*[&oc,]\(*(?:[1sv][&oc,])*\(*F`,
+    String.raw`^\(*[1sv]\)*&\(*f\(`,
+    // sleep(1) alone
+    String.raw`^F\([1snvq]?\)+(?:$|[&oc;,C])`,
+    String.raw`(?:^|[1sv])\)*[&oc,;]\(*F\(`,
+    String.raw`[&;]F\(1\)`,
+    String.raw`^\(*[1v]\)*(?:W[sq]|O[sq])`,
+    // 1 order by 5, 1 having 1=1, 1) and (1
+    String.raw`^\(*1\)*(?:B[1n](?:,[1n])*C|B1(?:,1)*$|Bf\(|B.{1,12}H.*c|H.*c|\)+C|\)*;C)`,
+    String.raw`^1?\)+(?:U|O|B1|&[1sv(fFn])`,
+    String.raw`^1(?:D|Mnc)`,
+    String.raw`^.{0,24}O[sq]`,
+    String.raw`[;n]D(?:t\(|v|\(v).*D\(v`,
+  ].join("|"),
+);
 
 /** The value is put where a number stands. Ordinary text comes as a list of names there: it must not look like SQL to be refused. */
 function isBareInjection(tokens: SqlTokens, value: string): boolean {
@@ -59,13 +85,24 @@ function isBareInjection(tokens: SqlTokens, value: string): boolean {
   if (tokens.inlineComments > 0 && /[1sv)]\)*(?:U|&[1sn(v]?.*c|;?[DW]|B1)/.test(letters)) return true;
   // A path may have words such as `union` in it.
   if (/^\/[\w.~-]+\//.test(value) && tokens.inlineComments === 0) return false;
-  if (new RegExp(`^\\(*[1v]\\)*&${COMPARED}|^\\(*[1vn]\\)*&${COMPARED}(?:\\)*(?:[C;&]|$))`).test(letters)) return true;
-  if (/^\(*1\)*&\(*(?:n|f\([^()]*\))c\(*[1sqvfF(]/.test(letters)) return true;
-  if (isTautology(tokens)) return true;
-  if (/^F\([1snvq]?\)+(?:$|[&oc;,C])|(?:^|[1sv])\)*[&oc,;]\(*F\(|[&;]F\(1\)/.test(letters)) return true;
-  if (/^\(*[1v]\)*(?:[&oc,]\(*[fF]\([^)]*\)+\)*[co&C]|W[sq]|O[sq])/.test(letters)) return true;
-  if (UNION.test(letters) || SUBQUERY.test(letters) || STACKED.test(letters) || STATEMENT.test(letters)) return true;
-  return /^\(*1\)*(?:B[1n](?:,[1n])*C|B1(?:,1)*$|H.*c|\)+C|\)*[;]C)|^\(*1\)+(?:&|U)|^1D|^.{0,24}O[sq]/.test(letters);
+  if (BARE.test(letters) || UNION.test(letters) || SUBQUERY.test(letters)) return true;
+  if (STACKED.test(letters) || STATEMENT.test(letters) || isTautology(tokens)) return true;
+  const folded = fold(letters);
+  if (folded !== letters && BARE.test(folded)) return true;
+  return /^\(*[1v]\)*[&;BHU].*C$/.test(letters) && isEmptyComment(tokens.texts.at(-1) as string);
+}
+
+/** Arithmetic and functions of constants are constants: `1+1`, `(3)`, `char(65)`. */
+function fold(letters: string): string {
+  for (let turn = 0; turn < 6; turn++) {
+    const folded = letters
+      .replace(/f\([1s]?(?:[,k][1s])*\)/g, "1")
+      .replace(/(^|[&oc,(k;])\(([1sv])\)/g, "$1$2")
+      .replace(/1o(?=1)/g, "");
+    if (folded === letters) break;
+    letters = folded;
+  }
+  return letters;
 }
 
 /** `or 1=1`, `and 'a' like 'a'`, wherever it is: the same constant on both sides. */
@@ -81,50 +118,49 @@ function isTautology({ letters, texts }: SqlTokens): boolean {
 }
 
 const BREAKOUT = new RegExp(
-  [
+  `^s\\)*(?:${[
     // ' or x = y
     String.raw`&\(*(?:[1svnt]|[fF]\([^c]{0,24}?\))\)*(?:o[1snv])?c\(*[1sqvnfF(E]`,
     String.raw`&\(*(?:k[^;]{0,6})?[1svn]?\)*c\(*[1sqvfF(]`,
     // ' or 1 --
     String.raw`&\(*[1v]\)*(?:[C;]|$)`,
     // '+sleep(1)+', ' and ascii(...)
-    String.raw`[&oc,;]\(*[fF]\(`,
+    String.raw`[&oc,;]\(*(?:[1sv]o)?\(*[fF]\(`,
     String.raw`;*F\(?`,
     // ' and (select
-    String.raw`[&oc,;]*\(+${SELECTS}`,
+    String.raw`[&oc,;]*n?\(+${SELECTS}`,
     String.raw`[&oc,;]*${SELECTS}`,
     String.raw`U\(*E`,
     String.raw`U[C(]`,
-    String.raw`;+\(*(?:[DWFC]|n[n1(]*[C;])`,
-    String.raw`;*W[sqv1]`,
+    String.raw`;+\(*(?:[DWFC]|Mnc|n[n1(]*[C;])`,
+    String.raw`.{0,40}W[sqv1]`,
     String.raw`D[nv]?`,
-    // ') --
+    String.raw`.*D(?:t\(|v|\(v)`,
+    // ' order by 1 --
     String.raw`B(?:[1n](?:,[1n])*(?:C|o[kn]?C)|1(?:,1)*$|[(fF])`,
     String.raw`(?:B.{1,12})?H\(*.{1,8}c`,
     String.raw`.{0,8}O[sq]`,
     String.raw`(?:,\(*[1svnfF]\)*)+[C;]`,
     String.raw`c\(*[1sqvn]\)*(?:[C;]|&\(*[1sqvnfF(])`,
-    String.raw`k.{0,12}[C]$`,
-  ].join("|"),
+  ].join("|")})`,
 );
-const AFTER_BREAKOUT = new RegExp(String.raw`^[sn]?s?\)*(?:${BREAKOUT.source})`);
 
 /** The value ends the string that it is put in: what follows must go on as SQL does. */
 function isBreakout(tokens: SqlTokens, value: string): boolean {
   const { letters, texts } = tokens;
   // Without a second token the quote did not end anything; with a name there, it was an apostrophe: O'Brien, rock 'n' roll.
   if (letters.length < 2 || letters[0] !== "s") return false;
+  if (/^s\)*n(?!.*D(?:t\(|v|\(v))/.test(letters)) return false;
   if (tokens.versioned && /[UE&FDBHc(]/.test(letters.slice(1))) return true;
   if (tokens.inlineComments > 0 && /^s\)*(?:U|&|;|[oc]\(*[fFE])/.test(letters)) return true;
-  if (AFTER_BREAKOUT.test(letters) && letters[1] !== "n") return true;
-  if (/^s\)*C$/.test(letters)) return letters.length > 2 || isEmptyComment(texts.at(-1) as string);
+  if (BREAKOUT.test(letters) || BREAKOUT.test(fold(letters))) return true;
   const end = texts.at(-1) as string;
+  if (letters.endsWith("C")) return /^s(?:\)+C|\)*[oc&,;k].*C|C)$/.test(letters) && isEmptyComment(end);
   if (letters.endsWith("q")) {
     // ' or '1, and '='
-    if (/^s\)*&\(*q$/.test(letters)) return /^\w{0,12}$/.test(end);
-    if (/^s[oc]q$/.test(letters)) return end === "" && (texts[0] as string).length < 32;
+    if (/^s\)*[oc&]\(*q$/.test(letters)) return /^[\w%.]{0,24}$/.test(end) && (texts[0] as string).length < 64;
     // '+x+', "|x|": an expression in place of a piece of the string.
-    if (/^s\)*[o&].*[o&]q$/.test(letters)) return /^[^\s\w]*$|^$/.test(end) && !/[^\w\s]{6}/.test(value.slice(0, 6));
+    if (/^s\)*[o&].*[o&]q$/.test(letters)) return /^[^\s\w]*$/.test(end) && !/[^\w\s]{6}/.test(value.slice(0, 6));
   }
   return /^s\)+,\(+[q1sv]/.test(letters);
 }

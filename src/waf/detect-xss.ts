@@ -71,6 +71,7 @@ function isActive(name: string, attributes: readonly Attribute[], text: string, 
   ) {
     return true;
   }
+  if (name === "style" && attributes.some(({ value }) => /javascript/i.test(value))) return true;
   return attributes.some((attribute) => isActiveAttribute(name, attribute));
 }
 
@@ -203,7 +204,7 @@ function isScriptUrl(value: string, whole: boolean): boolean {
   const colon = value.search(/:|&colon|&#/i);
   if (colon === -1 || colon > 512) return false;
   // Browsers ignore white space in front of a URL, and tabs and newlines in it.
-  const url = decodeEntities(value.slice(0, 1024)).replace(/^[\0-\x20\xa0"'`(]+|[\t\n\r\0]+/g, "");
+  const url = decodeEntities(value.slice(0, 1024)).replace(/^[\0-\x20\xa0"'`(]+|[\0-\x1f]+/g, "");
   if (/^(?:javascript|vbscript|livescript|jscript|mocha):/i.test(url)) {
     return !whole || /^\w+:\s*[^\s].*[(=`[\\%]/s.test(url) || /^\w+:(?:\/\/|\/\*)/.test(url);
   }

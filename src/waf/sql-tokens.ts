@@ -5,7 +5,7 @@
  *     s a string   q one that does not end   1 a number, true, null   v a variable   n a name   t a type
  *     f ( a function that SQL has   F ( one that is used in attacks alone
  *     c a comparison   o an operator   & and, or, xor   U union and its kind   E select   D the start of another statement
- *     W waitfor delay   B order by, group by, limit   H having   O into outfile   k other words that SQL has reserved
+ *     M update x set   W waitfor delay   B order by, group by, limit   H having   O into outfile   k other words that SQL has reserved
  *     C a comment to the end   and ( ) , ; . { } as they are, ? for anything else
  */
 export interface SqlTokens {
@@ -45,7 +45,7 @@ const KEYWORDS: ReadonlyMap<string, string> = new Map([
 
 const FUNCTIONS: ReadonlySet<string> = new Set(
   (
-    "abs ascii bin bit_length cast ceil ceiling char char_length chr coalesce concat concat_ws conv convert count current_user " +
+    "abs acos asin atan avg cos cot degrees exp ln log log10 pi radians sin tan ascii bin bit_length cast ceil ceiling char char_length chr coalesce concat concat_ws conv convert count current_user " +
     "database date_add date_sub decode encode elt exists field floor format group_concat hex host_name if ifnull iif insert instr " +
     "isnull json_extract lcase left length len load_extension locate lower lpad ltrim make_set max md5 mid min now nullif " +
     "nvl object_id octet_length ord position pow power quote rand random replace repeat reverse right round row row_count rpad " +
@@ -63,7 +63,7 @@ const ATTACK_FUNCTIONS: ReadonlySet<string> = new Set(
     "opendatasource openquery fn_xe_file_target_read_file dbms_pipe.receive_message dbms_lock.sleep dbms_session.sleep " +
     "utl_http.request utl_inaddr.get_host_address utl_inaddr.get_host_name utl_smtp.open_connection ctxsys.drithsx.sn " +
     "dbms_ldap.init dbms_xmlgen.getxml dbms_xslprocessor.read2clob httpuritype sys_eval sys_exec polygon multipoint " +
-    "multipolygon multilinestring linestring geometrycollection current_setting pg_stat_file exp"
+    "multipolygon multilinestring linestring geometrycollection current_setting pg_stat_file serverproperty aes_decrypt json_keys bigint"
   ).split(" "),
 );
 
@@ -120,7 +120,7 @@ class Reader implements SqlTokens {
     while (this.#at < this.#value.length) this.#token();
   }
 
-  #push(letter: string, text: string): void {
+  #push(letter: string, text: string) {
     const last = this.letters.at(-1);
     // `'a' 'b'` is one string; signs and `not` before an operand change nothing of what is asked here.
     if (letter === "s" && last === "s" && this.letters.length > 1) return;
@@ -144,7 +144,7 @@ class Reader implements SqlTokens {
     return text || undefined;
   }
 
-  #token(): void {
+  #token() {
     if (this.#takes(SPACE)) return;
     const value = this.#value;
     const character = value[this.#at] as string;
@@ -182,7 +182,7 @@ class Reader implements SqlTokens {
   }
 
   /** From behind the opening quote to behind the closing one; a doubled quote, or an escaped one, is part of it. */
-  #string(quote: string): void {
+  #string(quote: string) {
     const start = this.#at;
     for (let at = start; ; at++) {
       const character = this.#value[at];
@@ -217,7 +217,7 @@ class Reader implements SqlTokens {
     return true;
   }
 
-  #quotedName(end: string): void {
+  #quotedName(end: string) {
     const to = this.#value.indexOf(end, this.#at + 1);
     if (to === -1) {
       this.#at++;
@@ -227,7 +227,7 @@ class Reader implements SqlTokens {
     this.#at = to + 1;
   }
 
-  #blockComment(): void {
+  #blockComment() {
     const value = this.#value;
     const versioned = /\/\*[!+]M?\d{0,6}/iy;
     versioned.lastIndex = this.#at;
@@ -248,7 +248,7 @@ class Reader implements SqlTokens {
     this.#at = end + 2;
   }
 
-  #lineComment(): void {
+  #lineComment() {
     const end = this.#value.indexOf("\n", this.#at);
     const text = this.#value.slice(this.#at, end === -1 ? undefined : end).replace(/^(?:#|--)/, "");
     this.#at = end === -1 ? this.#value.length : end + 1;
@@ -259,7 +259,8 @@ class Reader implements SqlTokens {
 
   /** `--x` is a comment to all but MySQL; as ordinary text has it too, only where it ends what came before: `1)--x`, `'--x`. */
   #commentLike(): boolean {
-    return /[sq)1;]$/.test(this.letters) && /^--\w{1,12}$/.test(this.#value.slice(this.#at));
+    const rest = this.#value.slice(this.#at, this.#at + 64);
+    return /[sq)1;]$/.test(this.letters) && (/^--\w{1,12}$/.test(rest) || /^--[^\s]*\n/.test(rest));
   }
 
   #peekWord(): string {
@@ -270,7 +271,7 @@ class Reader implements SqlTokens {
     return WORD.exec(this.#value)?.[0].toLowerCase() ?? "";
   }
 
-  #word(word: string): void {
+  #word(word: string) {
     const [last, before] = [this.letters.at(-1), this.texts.at(-1) ?? ""];
     const called = /^[\0-\x20\xa0]*(?:\/\*[^*]*\*\/)?[\0-\x20\xa0]*\(/.test(this.#value.slice(this.#at, this.#at + 32));
     if (last === ".") {
@@ -286,6 +287,7 @@ class Reader implements SqlTokens {
     if (before === "waitfor" && (word === "delay" || word === "time")) return this.#replace(1, "W", word);
     if ((before === "order" || before === "group") && word === "by") return this.#replace(1, "B", before);
     if (before === "into" && /^(?:out|dump)file$/.test(word)) return this.#replace(1, "O", word);
+    if (word === "set" && this.letters.endsWith("nn") && this.texts.at(-2) === "update") return this.#replace(2, "M", "update");
     if (last === "U" && (word === "all" || word === "distinct")) return;
     if (last === "E" && /^(?:all|distinct|top|sql_\w+)$/.test(word)) return;
     if (/^(?:exec|execute|declare|set)$/.test(word) && this.#value[this.#skipSpace()] === "@")
