@@ -35,6 +35,8 @@ export class Collections {
   readonly #settings: PackSettings;
   readonly #made = new Map<Collection, readonly Variable[]>();
   #bodyRead = false;
+  #bodyText = "";
+  truncated = false;
   #body: Body = NO_BODY;
 
   constructor(request: WafRequest, settings: PackSettings) {
@@ -60,9 +62,11 @@ export class Collections {
     return made;
   }
 
-  /** From here on there is a body: what depends on it is made again. */
-  readBody(): void {
+  /** From here on there is a body: what depends on it is made again. Absent: what the request came with. */
+  readBody(body = this.request.body, truncated = this.request.truncated): void {
     this.#bodyRead = true;
+    this.#bodyText = body;
+    this.truncated = truncated === true;
     for (const collection of OF_BODY) this.#made.delete(collection);
     this.#body = this.#readBody();
   }
@@ -77,7 +81,7 @@ export class Collections {
   }
 
   get bodyText(): string {
-    return this.#bodyRead && this.readsBody ? this.request.body : "";
+    return this.#bodyRead && this.readsBody ? this.#bodyText : "";
   }
 
   get separator(): string {
@@ -225,7 +229,7 @@ export const COLLECTIONS: ReadonlyMap<Collection, (of: Collections) => readonly 
     FILES_COMBINED_SIZE: (of) => one(total(of.of("FILES_SIZES"), ({ value }) => Number(value))),
     FULL_REQUEST: (of) => one(head(of) + of.bodyText),
     FULL_REQUEST_LENGTH: (of) => one(String(head(of).length + of.bodyText.length)),
-    INBOUND_DATA_ERROR: (of) => flag(of.request.truncated),
+    INBOUND_DATA_ERROR: (of) => flag(of.truncated),
     MULTIPART_FILENAME: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, file.filename])),
     MULTIPART_NAME: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, file.name])),
     MULTIPART_PART_HEADERS: (of) => (of.body.multipart?.partHeaders ?? []).map(variable),
