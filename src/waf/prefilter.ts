@@ -105,7 +105,7 @@ export class Prefilter {
     const { value } = variable;
     if (group.clean.has(value)) return;
     this.#asking++;
-    let hits = 0;
+    const told: { readonly rule: number; readonly text: string }[] = [];
     const ask = (atom: number, text: string | undefined, transformed: Transformed): void => {
       const target = group.targets[atom];
       if (target === undefined || this.#asked[atom] === this.#asking) return;
@@ -114,8 +114,10 @@ export class Prefilter {
       if (text !== undefined && transformed.of(packed.scanned) !== text) return;
       this.#asked[atom] = this.#asking;
       const seen = transformed.of(packed.chain);
+      // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
+      if (told.some(({ rule, text }) => rule === packed.rule && text === seen)) return;
       if (!this.#operators(this.#operatorOf(packed)).test(seen, noMacros)) return;
-      hits++;
+      told.push({ rule: packed.rule, text: seen });
       found(packed, { target, variable, value: seen });
     };
     const plain = this.#scan(value);
@@ -130,7 +132,7 @@ export class Prefilter {
         this.#settle(group, text, this.#scan(text), transformed, ask);
       }
     }
-    if (hits > 0 || !recurs || value.length > LONGEST_CLEAN) return;
+    if (told.length > 0 || !recurs || value.length > LONGEST_CLEAN) return;
     if (group.clean.size >= MOST_CLEAN) group.clean.clear();
     group.clean.add(value);
   }
