@@ -74,7 +74,8 @@ export class Prefilter {
     this.#triggers = chainTriggers;
     const masks = new Int32Array(256);
     for (const [bit, characters] of sets.slice(0, 30).entries())
-      for (let i = 0; i < characters.length; i++) masks[characters.charCodeAt(i)] = (masks[characters.charCodeAt(i)] as number) | (1 << bit);
+      for (let i = 0; i < characters.length; i++)
+        masks[characters.charCodeAt(i)] = (masks[characters.charCodeAt(i)] as number) | (1 << bit);
     this.#automaton = new Automaton(pack.tables, masks);
     this.#asked = new Int32Array(pack.prefilter.atoms.length);
   }
@@ -98,7 +99,8 @@ export class Prefilter {
   }
 
   /** Whether the automaton finds one of these words. */
-  readonly finds = (value: string, words: ReadonlySet<number>): boolean => this.#scan(value).words.some((word) => words.has(word));
+  readonly finds = (value: string, words: ReadonlySet<number>): boolean =>
+    this.#scan(value).words.some((word) => words.has(word));
 
   /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
   look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
@@ -144,7 +146,8 @@ export class Prefilter {
     transformed: Transformed,
     ask: (atom: number, text: string | undefined, transformed: Transformed) => void,
   ): void {
-    for (const word of words) for (const atom of this.#pack.prefilter.atomsOfWord[word] as readonly number[]) ask(atom, text, transformed);
+    for (const word of words)
+      for (const atom of this.#pack.prefilter.atomsOfWord[word] as readonly number[]) ask(atom, text, transformed);
     if ((mask & group.needs) === 0) return;
     for (const atom of group.byMask)
       if (((this.#pack.prefilter.atoms[atom] as PackAtom).mask & mask) !== 0) ask(atom, text, transformed);
