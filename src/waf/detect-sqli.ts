@@ -51,7 +51,9 @@ const UNION = new RegExp(
 const STACKED = new RegExp(
   String.raw`^[^;E]{0,2};+\(*(?:D|Mnc|W[sqv1]|F|${SELECTS})|;\(*(?:D.*[;C]|F\(|${SELECTS}.*[;C])|;.{0,40}W[sqv1]`,
 );
-const STATEMENT = /^;?\(*(?:D(?:[nvF.].*)?[;C]|W[sq]|D[vF]|D\(v|Dn(?:\([^()]*\))?k\(|Eokn|E[fF]\(|Ev(?:[,;Ck]|$))/;
+const STATEMENT = new RegExp(
+  String.raw`^;?\(*(?:D(?:[nvF.].*)?[;C]|W[sq]|D[vF]|D\(v|Dn(?:\([^()]*\))?k\(|Eokn|E[fF]\(|Ev(?:[,;Ck]|$))`,
+);
 const COMPARED = String.raw`\(*[1sv]\)*c\(*[1sqv]`;
 
 const BARE = new RegExp(

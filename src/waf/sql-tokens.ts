@@ -287,8 +287,7 @@ class Reader implements SqlTokens {
     if (before === "waitfor" && (word === "delay" || word === "time")) return this.#replace(1, "W", word);
     if ((before === "order" || before === "group") && word === "by") return this.#replace(1, "B", before);
     if (before === "into" && /^(?:out|dump)file$/.test(word)) return this.#replace(1, "O", word);
-    if (word === "set" && this.letters.endsWith("nn") && this.texts.at(-2) === "update")
-      return this.#replace(2, "M", "update");
+    if (word === "set" && this.letters.endsWith("nn") && this.texts.at(-2) === "update") return this.#replace(2, "M", "update");
     if (last === "U" && (word === "all" || word === "distinct")) return;
     if (last === "E" && /^(?:all|distinct|top|sql_\w+)$/.test(word)) return;
     if (/^(?:exec|execute|declare|set)$/.test(word) && this.#value[this.#skipSpace()] === "@")
