@@ -1,8 +1,10 @@
 /** @detectSQLi: does a value, put into an SQL statement as it is, change what the statement says? */
 import { type Quote, type SqlTokens, sqlTokens } from "./sql-tokens.ts";
 
-/** Without any of these characters, and without the word union, there is no injection. */
+/** Without any of these characters, and without SQLI_WORDS, there is no injection. */
 export const SQLI_CHARACTERS = "'\"`(;=<>#*|&@-";
+
+const SQLI_WORDS = /union\s|order\s+by\s|waitfor\s/i;
 
 const NEEDED = new Uint8Array(256);
 for (const character of SQLI_CHARACTERS) NEEDED[character.charCodeAt(0)] = 1;
@@ -23,7 +25,7 @@ export function detectSqli(value: string): string | undefined {
 
 function mayInject(value: string): boolean {
   for (let at = 0; at < value.length; at++) if (NEEDED[value.charCodeAt(at) & 0xff] === 1) return true;
-  return /union\s/i.test(value);
+  return SQLI_WORDS.test(value);
 }
 
 function inContext(
@@ -46,14 +48,12 @@ const SELECTS = String.raw`E\(*(?:[1sv](?:[,)Ck;]|$|[&oc](?:[1sv(fF]|$))|o[kCU,)
 
 const SUBQUERY = new RegExp(String.raw`(?:^|[1sv&oc,(f])n?\(+${SELECTS}`);
 const UNION = new RegExp(
-  String.raw`[1sv)}C]U\(*E|^n?U\(*(?:${SELECTS}|Eo|En,|EnC|En?k)|U\(*E\(*(?:[1sv](?:,|C|$)|v|o[^n]|[fF]\()|^[1s]?\)+U`,
+  String.raw`[1sv)}C]U\(*[ED]|U\(+${SELECTS}|^n?U\(*(?:${SELECTS}|Eo|En,|EnC|En?k)|U\(*E\(*(?:[1sv](?:,|C|$)|v|o[^n]|[fF]\()|^[1s]?\)+U`,
 );
 const STACKED = new RegExp(
-  String.raw`^[^;E]{0,2};+\(*(?:D|Mnc|W[sqv1]|F|${SELECTS})|;\(*(?:D.*[;C]|F\(|${SELECTS}.*[;C])|;.{0,40}W[sqv1]`,
+  String.raw`^[^;E]{0,2};+\(*(?:D|Mnc|W[sqv1]|F|${SELECTS})|;n?\(*(?:D.*[;C]|F\(|${SELECTS}.*[;C])|W[sq]`,
 );
-const STATEMENT = new RegExp(
-  String.raw`^;?\(*(?:D(?:[nvF.].*)?[;C]|W[sq]|D[vF]|D\(v|Dn(?:\([^()]*\))?k\(|Eokn|E[fF]\(|Ev(?:[,;Ck]|$))`,
-);
+const STATEMENT = /^;?\(*(?:D(?:[nvF.].*)?[;C]|W[sq]|D[vF]|D\(v|Dn(?:\([^()]*\))?k\(|Eokn|E[fF]\(|Ev(?:[,;Ck]|$))/;
 const COMPARED = String.raw`\(*[1sv]\)*c\(*[1sqv]`;
 
 const BARE = new RegExp(
@@ -74,6 +74,7 @@ const BARE = new RegExp(
     String.raw`^1?\)+(?:U|O|B1|&[1sv(fFn])`,
     String.raw`^1(?:D|Mnc)`,
     String.raw`^.{0,24}O[sq]`,
+    String.raw`\)&\(*[1s]cf\(`,
     String.raw`[;n]D(?:t\(|v|\(v).*D\(v`,
   ].join("|"),
 );
@@ -89,7 +90,11 @@ function isBareInjection(tokens: SqlTokens, value: string): boolean {
   if (STACKED.test(letters) || STATEMENT.test(letters) || isTautology(tokens)) return true;
   const folded = fold(letters);
   if (folded !== letters && BARE.test(folded)) return true;
-  return /^\(*[1v]\)*[&;BHU].*C$/.test(letters) && isEmptyComment(tokens.texts.at(-1) as string);
+  // 1--, 1 or x --
+  return (
+    (/^\(*[1v]\)*[&;BHU].*C$/.test(letters) || (/^[1v](?:o[1v])*C$/.test(letters) && !value.includes("#"))) &&
+    isEmptyComment(tokens.texts.at(-1) as string)
+  );
 }
 
 /** Arithmetic and functions of constants are constants: `1+1`, `(3)`, `char(65)`. */
@@ -130,7 +135,7 @@ const BREAKOUT = new RegExp(
     // ' and (select
     String.raw`[&oc,;]*n?\(+${SELECTS}`,
     String.raw`[&oc,;]*${SELECTS}`,
-    String.raw`U\(*E`,
+    String.raw`(?:[oc&].*)?U\(*E`,
     String.raw`U[C(]`,
     String.raw`;+\(*(?:[DWFC]|Mnc|n[n1(]*[C;])`,
     String.raw`.{0,40}W[sqv1]`,
@@ -155,14 +160,27 @@ function isBreakout(tokens: SqlTokens, value: string): boolean {
   if (tokens.inlineComments > 0 && /^s\)*(?:U|&|;|[oc]\(*[fFE])/.test(letters)) return true;
   if (BREAKOUT.test(letters) || BREAKOUT.test(fold(letters))) return true;
   const end = texts.at(-1) as string;
-  if (letters.endsWith("C")) return /^s(?:\)+C|\)*[oc&,;k].*C|C)$/.test(letters) && isEmptyComment(end);
-  if (letters.endsWith("q")) {
-    // ' or '1, and '='
-    if (/^s\)*[oc&]\(*q$/.test(letters)) return /^[\w%.]{0,24}$/.test(end) && (texts[0] as string).length < 64;
-    // '+x+', "|x|": an expression in place of a piece of the string.
-    if (/^s\)*[o&].*[o&]q$/.test(letters)) return /^[^\s\w]*$/.test(end) && !/[^\w\s]{6}/.test(value.slice(0, 6));
+  const before = texts[0] as string;
+  if (letters === "sC") {
+    // A quote behind a space opens one in ordinary text: 12 ft '# of them'.
+    if (/\s$/.test(before)) return false;
+    return value.includes("#") ? /^\W*$/.test(end) : isEmptyComment(end);
   }
+  if (letters.endsWith("C")) return /^s(?:\)+|\)*[oc&,;k].*)C$/.test(letters) && isEmptyComment(end);
+  if (letters.endsWith("q")) return goesOnIn(letters, before, end, value);
   return /^s\)+,\(+[q1sv]/.test(letters);
+}
+
+/** The value ends in another string, which the statement's own quote will close: ' or '1, '=', '+x+' */
+function goesOnIn(letters: string, before: string, end: string, value: string): boolean {
+  if (/^s\)*[oc&]\(*q$/.test(letters)) {
+    // One quoted word behind a space is a quotation: the word 'and'.
+    if (end === "" && /\s$/.test(before)) return false;
+    if (end === "" && before === "" && value.startsWith('"')) return false;
+    return /^[\w%.]{0,24}$/.test(end) && before.length < 64;
+  }
+  if (/^s\)*[oc&][^,;.C{}]*[oc&]\(*q$/.test(letters) && !/nn/.test(letters)) return /^[\w%.]{0,24}\s*$/.test(end);
+  return /^s\)*[o&].*[o&]q$/.test(letters) && /^[^\s\w]*$/.test(end) && !/[^\w\s]{6}/.test(value.slice(0, 6));
 }
 
 /** `--`, `-- -`, `--+`, `-- x1`: nothing to read. */

@@ -32,7 +32,7 @@ const URL_ATTRIBUTE =
 
 /** Where a tag's name begins, and its local part: `<svg:script`, `<x:script xmlns:x=...>` are scripts in XML. */
 const TAG =
-  /<(?:[a-z][\w.-]{0,32}:)?([a-z][\w-]*)|<!(?:entity|\[if|doctype[^>[]*\[)|<!--\[if|<\?(?:import|xml-stylesheet)|<%/giy;
+  /<(?:[a-z][\w.-]{0,32}:)?([a-z][\w-]*)|<!(?:entity|\[if|doctype[^>[]{0,256}\[)|<!--\[if|<\?(?:import|xml-stylesheet)|<%/giy;
 
 interface Attribute {
   readonly name: string;
@@ -41,6 +41,7 @@ interface Attribute {
 
 /** @param quoted whether `>` and `<` inside quotes are part of an attribute: to the page they are, unless it has a quote open itself */
 function hasTag(text: string, quoted: boolean): boolean {
+  let styled = false;
   for (let at = text.indexOf("<"); at !== -1; at = text.indexOf("<", at)) {
     TAG.lastIndex = at;
     const tag = TAG.exec(text);
@@ -55,28 +56,27 @@ function hasTag(text: string, quoted: boolean): boolean {
     }
     const name = tag[1].toLowerCase();
     const { attributes, end } = readAttributes(text, TAG.lastIndex, quoted);
-    if (isActive(name, attributes, text, end)) return true;
+    if (isActive(name, attributes)) return true;
+    if (name === "style" && !styled) {
+      styled = true;
+      if (ACTIVE_STYLE.test(unescapeCss(text.slice(end)))) return true;
+    }
     at = Math.max(end, TAG.lastIndex);
   }
   return false;
 }
 
-function isActive(name: string, attributes: readonly Attribute[], text: string, end: number): boolean {
+function isActive(name: string, attributes: readonly Attribute[]): boolean {
   if (ACTIVE.test(name)) return true;
   if (ACTIVE_WITH_ATTRIBUTE.test(name) && attributes.some(({ name, value }) => value !== "" || name === "/"))
     return true;
-  if (
-    name === "style" &&
-    /@import|expression\s*\(|-moz-binding|behaviou?r\s*:|javascript:|\\[0-9a-f]/i.test(text.slice(end, end + 2048))
-  ) {
-    return true;
-  }
   if (name === "style" && attributes.some(({ value }) => /javascript/i.test(value))) return true;
   return attributes.some((attribute) => isActiveAttribute(name, attribute));
 }
 
 function isActiveAttribute(tag: string, { name, value }: Attribute): boolean {
   if (/^on[a-z]{3,}$/.test(name) && value !== "" && !/^on(?:ly|ce|line|es)$/.test(name)) return true;
+  if (/^(?:\w+:)?handler$/.test(name)) return value !== "";
   if (name === "srcdoc") return value !== "";
   if (name === "style") return isActiveStyle(value);
   if (name === "http-equiv") return true;
@@ -84,15 +84,13 @@ function isActiveAttribute(tag: string, { name, value }: Attribute): boolean {
   if (tag === "a" && name === "folder") return true;
   return (
     URL_ATTRIBUTE.test(name) &&
-    (isScriptUrl(value, false) || /;\s*url\s*=\s*(?:javascript|data|vbscript):/i.test(value))
+    (isScriptUrl(value, false) || /;\s{0,16}url\s{0,16}=\s{0,16}(?:javascript|data|vbscript):/i.test(value))
   );
 }
 
 function isActiveStyle(value: string): boolean {
   const css = unescapeCss(decodeEntities(value)).replace(/\/\*.*?\*\//gs, "");
-  return /expression\s*\(|javascript\s*:|vbscript\s*:|-moz-binding|behaviou?r\s*:|@import|url\s*\(\s*['"]?\s*data:(?!image\/(?:png|gif|jpe?g|webp))/i.test(
-    css,
-  );
+  return ACTIVE_STYLE.test(css);
 }
 
 const unescapeCss = (text: string) =>
@@ -100,10 +98,14 @@ const unescapeCss = (text: string) =>
     .replace(/\\([0-9a-f]{1,6})\s?/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
     .replace(/\\/g, "");
 
+const ACTIVE_STYLE =
+  /@import|expression\s{0,16}\(|(?:java|vb)script\s{0,16}:|-moz-binding|behaviou?r\s{0,16}:|url\s{0,16}\(\s{0,16}['"]?\s{0,16}data:(?!image\/(?:png|gif|jpe?g|webp))/i;
+
 const SPACE_OR_SLASH = /[\s/"'`]*/y;
 const ATTRIBUTE_NAME = /[^\s/>="'`<]+/y;
 const EQUALS = /[\s]*=[\s]*/y;
-const UNQUOTED = /[^\s>]*/y;
+// A < is part of an unquoted value to the page; as where a tag begins, it is read here as that.
+const UNQUOTED = /[^\s><]*/y;
 
 /** The attributes from `at` on, up to the end of the tag; names in lower case. */
 function readAttributes(text: string, at: number, quoted: boolean): { attributes: Attribute[]; end: number } {
@@ -137,9 +139,7 @@ function readAttributes(text: string, at: number, quoted: boolean): { attributes
     UNQUOTED.lastIndex = at;
     const value = UNQUOTED.exec(text)?.[0] ?? "";
     attributes.push({ name: name.toLowerCase(), value });
-    // What a quote that never ends would swallow may be a tag after all.
-    const swallowed = value.indexOf("<");
-    at += swallowed === -1 ? value.length : swallowed;
+    at += value.length;
   }
   return { attributes, end: at };
 }
@@ -157,15 +157,15 @@ const HANDLER = new RegExp(
   String.raw`(?:^|[\s"'\x60/;+])${EVENT}\s{0,8}=\s{0,8}["'\x60]?[^<>\s]{0,64}?(?:[(\x60=\\]|&#|&lpar|location|javascript|window|document\.|eval)`,
   "i",
 );
-const URL_OR_STYLE =
-  /["'`][\s/]*(?:[\w-]{1,32}\s*(?:=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]*))?[\s/]+){0,4}(style|srcdoc|formaction|href|src)\s*=\s*(["']?)([^"'>]*)/gi;
+const URL_OR_STYLE = /[\s"'`/](style|srcdoc|formaction|href|src)\s{0,8}=\s{0,8}["']?([^"'>]{0,256})/gi;
 
 /** Out of an attribute's quotes, or in an unquoted value, further attributes follow. */
 function breaksOut(text: string): boolean {
   if (!text.includes("=")) return false;
   if (HANDLER.test(text)) return true;
-  if (!/["'`]/.test(text)) return false;
-  for (const [, name = "", , value = ""] of text.matchAll(URL_OR_STYLE)) {
+  const quote = text.search(/["'`]/);
+  if (quote === -1) return false;
+  for (const { 1: name = "", 2: value = "" } of text.slice(quote).matchAll(URL_OR_STYLE)) {
     if (isActiveAttribute("", { name: name.toLowerCase(), value })) return true;
   }
   return false;
@@ -204,7 +204,7 @@ function isScriptUrl(value: string, whole: boolean): boolean {
   const colon = value.search(/:|&colon|&#/i);
   if (colon === -1 || colon > 512) return false;
   // Browsers ignore white space in front of a URL, and tabs and newlines in it.
-  const url = decodeEntities(value.slice(0, 1024)).replace(/^[\0-\x20\xa0"'`(]+|[\0-\x1f]+/g, "");
+  const url = decodeEntities(value.slice(0, 1024)).replace(/^[\0-\x20\xa0"'`(]+|\p{Cc}+/gu, "");
   if (/^(?:javascript|vbscript|livescript|jscript|mocha):/i.test(url)) {
     return !whole || /^\w+:\s*[^\s].*[(=`[\\%]/s.test(url) || /^\w+:(?:\/\/|\/\*)/.test(url);
   }

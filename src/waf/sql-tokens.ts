@@ -100,8 +100,13 @@ export function sqlTokens(value: string, quote: Quote, escapes: boolean): SqlTok
   return reader;
 }
 
+/** Most tokens that are read: bounds the time that patterns over them take. */
+const MOST_TOKENS = 4_096;
+/** Most of one bracket in a row: to what is asked here, more are the same. */
+const MOST_BRACKETS = 4;
+
 class Reader implements SqlTokens {
-  letters = "";
+  readonly #letters: string[] = [];
   readonly texts: string[] = [];
   inlineComments = 0;
   versioned = false;
@@ -115,25 +120,26 @@ class Reader implements SqlTokens {
     this.#escapes = escapes;
   }
 
+  get letters(): string {
+    return this.#letters.join("");
+  }
+
   read(quote: Quote): void {
     if (quote !== "") this.#string(quote);
-    while (this.#at < this.#value.length) this.#token();
+    while (this.#at < this.#value.length && this.texts.length < MOST_TOKENS) this.#token();
   }
 
   #push(letter: string, text: string) {
-    const last = this.letters.at(-1);
-    // `'a' 'b'` is one string; signs and `not` before an operand change nothing of what is asked here.
-    if (letter === "s" && last === "s" && this.letters.length > 1) return;
-    if (
-      (letter === "!" || (letter === "o" && /^[-+~!]$/.test(text))) &&
-      (last === undefined || /[&oc(,EUk;!]/.test(last))
-    )
-      return;
-    if (letter === "!") {
-      // `is not`, `not in`: the comparison alone.
-      return;
+    const letters = this.#letters;
+    const last = letters.at(-1);
+    // `'a' 'b'` is one string; signs and `not` before an operand change nothing of what is asked here, nor after a comparison.
+    if (letter === "s" && last === "s" && letters.length > 1) return;
+    if (letter === "!") return;
+    if (letter === "o" && /^[-+~!]$/.test(text) && (last === undefined || /[&oc(,EUk;]/.test(last))) return;
+    if (/[();]/.test(letter) && letters.length >= MOST_BRACKETS) {
+      if (letters.slice(-MOST_BRACKETS).every((each) => each === letter)) return;
     }
-    this.letters += letter;
+    letters.push(letter);
     this.texts.push(text);
   }
 
@@ -165,6 +171,8 @@ class Reader implements SqlTokens {
       return this.#lineComment();
     if (character === "-" && next === "-" && this.#commentLike()) return this.#lineComment();
     const number = this.#takes(NUMBER);
+    // `top 1` says nothing of what is selected.
+    if (number && this.#letters.at(-1) === "E" && this.texts.at(-1) === "top") return;
     if (number) return this.#push("1", number);
     if (this.#prefixedString(character, next)) return;
     const word = this.#takes(WORD);
@@ -260,7 +268,7 @@ class Reader implements SqlTokens {
   /** `--x` is a comment to all but MySQL; as ordinary text has it too, only where it ends what came before: `1)--x`, `'--x`. */
   #commentLike(): boolean {
     const rest = this.#value.slice(this.#at, this.#at + 64);
-    return /[sq)1;]$/.test(this.letters) && (/^--\w{1,12}$/.test(rest) || /^--[^\s]*\n/.test(rest));
+    return /[sq)1;]/.test(this.#letters.at(-1) ?? "") && (/^--\w{1,12}$/.test(rest) || /^--[^\s]*\n/.test(rest));
   }
 
   #peekWord(): string {
@@ -272,14 +280,14 @@ class Reader implements SqlTokens {
   }
 
   #word(word: string) {
-    const [last, before] = [this.letters.at(-1), this.texts.at(-1) ?? ""];
+    const [last, before] = [this.#letters.at(-1), this.texts.at(-1) ?? ""];
     const called = /^[\0-\x20\xa0]*(?:\/\*[^*]*\*\/)?[\0-\x20\xa0]*\(/.test(this.#value.slice(this.#at, this.#at + 32));
     if (last === ".") {
       // Names with dots are one; a method called sleep is none of SQL's.
       const owner = this.texts.at(-2) ?? "";
       const whole = `${owner}.${word}`;
       if (called && ATTACK_FUNCTIONS.has(whole)) return this.#replace(2, "F", whole);
-      if (this.letters.at(-2) === "n") return this.#replace(2, "n", whole);
+      if (this.#letters.at(-2) === "n") return this.#replace(2, "n", whole);
       return this.#push("n", word);
     }
     const statement = last !== undefined && /[nfkt!]/.test(last) ? STATEMENTS[before] : undefined;
@@ -287,9 +295,10 @@ class Reader implements SqlTokens {
     if (before === "waitfor" && (word === "delay" || word === "time")) return this.#replace(1, "W", word);
     if ((before === "order" || before === "group") && word === "by") return this.#replace(1, "B", before);
     if (before === "into" && /^(?:out|dump)file$/.test(word)) return this.#replace(1, "O", word);
-    if (word === "set" && this.letters.endsWith("nn") && this.texts.at(-2) === "update") return this.#replace(2, "M", "update");
+    if (word === "set" && this.#letters.slice(-2).join("") === "nn" && this.texts.at(-2) === "update")
+      return this.#replace(2, "M", "update");
     if (last === "U" && (word === "all" || word === "distinct")) return;
-    if (last === "E" && /^(?:all|distinct|top|sql_\w+)$/.test(word)) return;
+    if (last === "E" && /^(?:all|distinct|top|sql_\w+)$/.test(word)) return this.#replace(1, "E", word);
     if (/^(?:exec|execute|declare|set)$/.test(word) && this.#value[this.#skipSpace()] === "@")
       return this.#push("D", word);
     if ((word === "exec" || word === "execute") && called) return this.#push("D", word);
@@ -307,7 +316,7 @@ class Reader implements SqlTokens {
   }
 
   #replace(tokens: number, letter: string, text: string): void {
-    this.letters = this.letters.slice(0, -tokens) + letter;
+    this.#letters.splice(-tokens, tokens, letter);
     this.texts.splice(-tokens, tokens, text);
   }
 }
