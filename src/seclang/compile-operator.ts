@@ -31,7 +31,9 @@ const NAMES = new Map(Object.keys(transformations).map((name) => [name.toLowerCa
 /** By its name in any case. */
 export const transformationNamed = (name: string): TransformationName | undefined => NAMES.get(name.toLowerCase());
 
-const COMPARISONS = new Map(Object.keys(comparisons).map((name) => [name.toLowerCase(), name as keyof typeof comparisons]));
+const COMPARISONS = new Map(
+  Object.keys(comparisons).map((name) => [name.toLowerCase(), name as keyof typeof comparisons]),
+);
 // White space, letters and digits alone are no injection.
 const SQL_CHARACTERS = charactersWhere((code) => !/[A-Za-z0-9_.\-\s]/.test(String.fromCharCode(code)) || code === 0x20);
 const MARKUP_CHARACTERS = "<>\"'`=:&/";
@@ -55,7 +57,12 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
       return phrases(argument.trim().split(/\s+/).map(withBytes));
     case "pmf":
     case "pmfromfile":
-      return phrases(argument.trim().split(/\s+/).flatMap((data) => linesOf(data, file)));
+      return phrases(
+        argument
+          .trim()
+          .split(/\s+/)
+          .flatMap((data) => linesOf(data, file)),
+      );
     case "detectsqli":
       return { operator: { op: "detectSQLi" }, needs: { characters: SQL_CHARACTERS } };
     case "detectxss":
@@ -67,7 +74,10 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
     case "validatebyterange": {
       const allowed = prepared(() => prepareByteRange(argument));
       const isAllowed = (code: number) => (((allowed[code >> 3] as number) >> (code & 7)) & 1) === 1;
-      return { operator: { op: "validateByteRange", allowed }, needs: { characters: charactersWhere((code) => !isAllowed(code)) } };
+      return {
+        operator: { op: "validateByteRange", allowed },
+        needs: { characters: charactersWhere((code) => !isAllowed(code)) },
+      };
     }
     case "ipmatch":
       return ipMatch(argument);
@@ -104,7 +114,10 @@ function needsOf(comparison: keyof typeof comparisons, argument: Template): { ne
 function phrases(all: readonly string[]): CompiledOperator {
   const words = [...new Set(all.map(lowerCase))].filter((word) => word !== "");
   if (words.length === 0) throw new Malformed("the operator has no phrase to look for");
-  return { operator: { op: "pm", phrases: words }, needs: { words: words.map((word) => word.slice(0, LONGEST_PHRASE)) } };
+  return {
+    operator: { op: "pm", phrases: words },
+    needs: { words: words.map((word) => word.slice(0, LONGEST_PHRASE)) },
+  };
 }
 
 function ipMatch(argument: string): CompiledOperator {

@@ -40,6 +40,8 @@ export interface CompileOptions {
   readonly settings?: Partial<PackSettings>;
   /** Default: 1 and 2, the request's. */
   readonly phases?: readonly Phase[];
+  /** The pack says to people what its rules say, for tools. Default: false. */
+  readonly messages?: boolean;
   /** What cannot be compiled is left out, and listed. */
   readonly allowUnsupported?: boolean;
 }
@@ -53,7 +55,12 @@ export interface CompiledRules {
   /** All rules that were read, by id, also those that the configuration has ruled out. */
   readonly catalog: ReadonlyMap<number, SourceRule>;
   readonly files: readonly string[];
-  readonly counts: { readonly read: number; readonly folded: number; readonly compiled: number; readonly words: number };
+  readonly counts: {
+    readonly read: number;
+    readonly folded: number;
+    readonly compiled: number;
+    readonly words: number;
+  };
 }
 
 export function compileRules(folder: string, options: CompileOptions = {}): CompiledRules {
@@ -70,7 +77,7 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
   const overridden = [...elements.slice(0, last).map((element) => overriding(element, given)), ...elements.slice(last)];
   const folded = fold(overridden, given, phases);
   problems.push(...folded.problems);
-  const packer = new Packer(folded.steps, rules, refused);
+  const packer = new Packer(folded.steps, rules, options.messages === true, refused);
   const { words, ...parts } = packer.pack();
   const pack: RulePack = {
     version: 1,
@@ -131,7 +138,10 @@ class Packer {
   readonly #sets: string[] = [];
   readonly #atoms: PackAtom[] = [];
 
-  constructor(steps: readonly FoldedStep[], sources: readonly SourceRule[], refused: RuleProblem[]) {
+  readonly #messages: boolean;
+
+  constructor(steps: readonly FoldedStep[], sources: readonly SourceRule[], messages: boolean, refused: RuleProblem[]) {
+    this.#messages = messages;
     this.#steps = steps;
     this.#sources = sources;
     this.#refused = refused;
@@ -162,6 +172,7 @@ class Packer {
         ...(rule.severity !== undefined && { severity: rule.severity }),
         ...(disrupt && { disrupt }),
         ...(skipTo !== undefined && { skipTo }),
+        ...(this.#messages && { message: parseTemplate(rule.message), data: parseTemplate(rule.logdata) }),
       });
       this.#addAtoms(number, links[0] as PackLink, step.folded[0] as FoldedLink);
     }
@@ -200,12 +211,23 @@ class Packer {
     } catch (error) {
       if (!(error instanceof Malformed)) throw error;
       const { file, line, id } = rule;
-      this.#refused.push({ file, line, rule: id, message: error.message, fix: "change the rule, or allow it to be left out: --allow-unsupported" });
+      this.#refused.push({
+        file,
+        line,
+        rule: id,
+        message: error.message,
+        fix: "change the rule, or allow it to be left out: --allow-unsupported",
+      });
       return undefined;
     }
   }
 
-  #finished(link: PackLink, { actions }: FoldedLink, kept: readonly (Kept | FoldedStep | undefined)[], numbers: readonly number[]): PackLink {
+  #finished(
+    link: PackLink,
+    { actions }: FoldedLink,
+    kept: readonly (Kept | FoldedStep | undefined)[],
+    numbers: readonly number[],
+  ): PackLink {
     const numberOf = (wanted: ReadonlySet<number>) =>
       kept.flatMap((step, at) => (step?.kind === "rule" && wanted.has(step.rule.id) ? [numbers[at] as number] : []));
     return { ...link, actions: actions.flatMap((action) => this.#action(action, numberOf)) };
@@ -218,7 +240,11 @@ class Packer {
     if (!those) return [settingCtl(kind, what) as PackAction];
     const rules = numberOf(new Set(those.map(({ id }) => id)));
     if (rules.length === 0) return [];
-    return [target === undefined ? { do: "remove-rules", rules } : { do: "remove-target", rules, target: parseTarget(target) }];
+    return [
+      target === undefined
+        ? { do: "remove-rules", rules }
+        : { do: "remove-target", rules, target: parseTarget(target) },
+    ];
   }
 
   #skipTo(at: number, label: string, numbers: readonly number[], count: number): number {
@@ -284,13 +310,20 @@ class Packer {
   #addAtoms(rule: number, link: PackLink, { source }: FoldedLink): void {
     const needs = link.operator === undefined ? undefined : this.#needs[link.operator];
     if (!needs || link.negated || link.targets.length === 0) return;
-    if (!link.targets.every(({ collection, count }) => !count && !RULE_COLLECTIONS.has(collection) && !/^(?:MATCHED_|RULE$)/.test(collection))) return;
+    if (
+      !link.targets.every(
+        ({ collection, count }) =>
+          !count && !RULE_COLLECTIONS.has(collection) && !/^(?:MATCHED_|RULE$)/.test(collection),
+      )
+    )
+      return;
     const mask = "characters" in needs ? this.#bit(needs.characters) : 0;
     const chains = link.multiMatch
       ? source.transformations.map((_, i) => source.transformations.slice(0, i + 1)).concat([[]])
       : [source.transformations];
     for (const names of chains) {
-      const atom = this.#atoms.push({ rule, chain: this.#chain(names), scanned: this.#chain(scannedOf(names)), mask }) - 1;
+      const atom =
+        this.#atoms.push({ rule, chain: this.#chain(names), scanned: this.#chain(scannedOf(names)), mask }) - 1;
       if ("words" in needs) for (const word of needs.words) this.#atomsOfWord[this.#word(word)]?.push(atom);
     }
   }
@@ -334,7 +367,8 @@ const ctlOf = (value: string) => {
 function checkAction(action: FoldedAction): void {
   if (action.do !== "ctl") return;
   const { kind, what, target } = ctlOf(action.action.value);
-  if (!rulesOfCtl(kind, what, []) && !settingCtl(kind, what)) throw new Malformed(`ctl:${action.action.value} is not supported`);
+  if (!rulesOfCtl(kind, what, []) && !settingCtl(kind, what))
+    throw new Malformed(`ctl:${action.action.value} is not supported`);
   if (target !== undefined) parseTarget(target);
 }
 
@@ -372,9 +406,11 @@ function disruptionOf({ disruptive, status }: SourceRule): Disruption | undefine
     case "redirect":
       return { action: "redirect", status: status ?? 302, location: parseTemplate(disruptive.value) };
     case "allow":
-      return { action: "allow", scope: disruptive.value === "phase" || disruptive.value === "request" ? disruptive.value : "all" };
+      return {
+        action: "allow",
+        scope: disruptive.value === "phase" || disruptive.value === "request" ? disruptive.value : "all",
+      };
     default:
       throw new Malformed(`the action ${disruptive.name} is not supported`);
   }
 }
-

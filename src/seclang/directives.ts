@@ -38,7 +38,7 @@ export function readDirectives(text: string, file: string, problem: (problem: Ru
   return directives;
 }
 
-/** Arguments are separated by white space, or stand in quotation marks, in which \" is one. Undefined: one is never closed. */
+/** Arguments are separated by white space, or stand in quotation marks, in which \" is one and \\ a backslash. Undefined: one is never closed. */
 function wordsOf(text: string): string[] | undefined {
   const words: string[] = [];
   let at = 0;
@@ -52,7 +52,8 @@ function wordsOf(text: string): string[] | undefined {
       let word = "";
       for (at++; text[at] !== quote; at++) {
         if (at >= text.length) return undefined;
-        if (text[at] === "\\" && text[at + 1] === quote) at++;
+        // As Apache reads its configuration, for which the Core Rule Set is written.
+        if (text[at] === "\\" && (text[at + 1] === quote || text[at + 1] === "\\")) at++;
         word += text[at];
       }
       at++;

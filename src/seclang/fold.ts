@@ -42,7 +42,12 @@ export interface Folded {
 
 /** Collections that only rules write to. Those but for TX are meant to outlive a request; here they do not. */
 export const RULE_COLLECTIONS = new Set(["TX", "IP", "GLOBAL", "SESSION", "USER", "RESOURCE"]);
-const STATIC_OPERATORS = new Set([...Object.keys(comparisons).map((name) => name.toLowerCase()), "rx", "unconditionalmatch", "nomatch"]);
+const STATIC_OPERATORS = new Set([
+  ...Object.keys(comparisons).map((name) => name.toLowerCase()),
+  "rx",
+  "unconditionalmatch",
+  "nomatch",
+]);
 // They change no request: the decision record takes the place of the audit log.
 const SILENT_CTL = /^(?:audit|debug)/i;
 
@@ -135,7 +140,9 @@ class Pass {
 
   /** The marker to go on at, when the rule skips for certain. */
   #visit(rule: SourceRule): string | undefined {
-    const links = rule.links.map((link, i) => (i === 0 ? { ...link, targets: this.#targets.get(rule) ?? link.targets } : link));
+    const links = rule.links.map((link, i) =>
+      i === 0 ? { ...link, targets: this.#targets.get(rule) ?? link.targets } : link,
+    );
     const outcomes = links.map((link) => this.#outcome(link));
     const never = outcomes.indexOf(false);
     if (never !== -1 && links.slice(0, never).every(({ actions }) => actions.length === 0)) {
@@ -181,7 +188,8 @@ class Pass {
       this.#problems.push({ file, line, rule: id, message, fix: "correct the configuration, or take the rule out" });
     }
     const skips = skipAfter !== undefined && certain;
-    const stays = left.length > 0 || rule.log || (!certain && (refuses || skipAfter !== undefined)) || disruptive.name === "allow";
+    const stays =
+      left.length > 0 || rule.log || (!certain && (refuses || skipAfter !== undefined)) || disruptive.name === "allow";
     if (!stays) {
       this.#gone++;
       return skips ? skipAfter : undefined;
@@ -279,7 +287,8 @@ class Pass {
   /** Sets it here and now. False: that has to happen at run time. */
   #set(action: Exclude<FoldedAction, { do: "ctl" }>, certain: boolean): boolean {
     const { name } = action;
-    if (typeof name !== "string" || !certain || (action.do !== "unset" && typeof action.value !== "string")) return false;
+    if (typeof name !== "string" || !certain || (action.do !== "unset" && typeof action.value !== "string"))
+      return false;
     const changes = this.#changing.has(name);
     if (changes && this.#used.has(name)) return false;
     const held = changes ? this.#initial : this.#known;
@@ -352,7 +361,11 @@ const lowerTemplate = (template: Template): Template =>
     : template.map((part) => (typeof part === "string" ? part.toLowerCase() : part));
 
 function ruleFact({ id, message, severity }: SourceRule, variable: string): string {
-  const facts: Readonly<Record<string, string>> = { "rule.id": String(id), "rule.msg": message, "rule.severity": String(severity ?? "") };
+  const facts: Readonly<Record<string, string>> = {
+    "rule.id": String(id),
+    "rule.msg": message,
+    "rule.severity": String(severity ?? ""),
+  };
   return facts[variable] ?? "";
 }
 

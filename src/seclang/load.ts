@@ -23,7 +23,12 @@ export function loadRules(
 ): LoadedRules {
   const root = resolve(folder);
   if (!isFolder(root)) {
-    problem({ file: root, line: 0, message: "there is no such folder of rules", fix: "name the folder that has the *.conf files" });
+    problem({
+      file: root,
+      line: 0,
+      message: "there is no such folder of rules",
+      fix: "name the folder that has the *.conf files",
+    });
     return { directives: [], files: [] };
   }
   const rules = isFolder(join(root, "rules")) ? join(root, "rules") : root;
@@ -42,14 +47,24 @@ export function loadRules(
   const read: string[] = [];
   const directives = files.flatMap((file) => readFile(file, problem, read, []));
   if (!directives.some(({ name }) => /^sec(?:rule|action)$/i.test(name)))
-    problem({ file: rules, line: 0, message: "there is no rule in the folder", fix: "name the folder that has the *.conf files" });
+    problem({
+      file: rules,
+      line: 0,
+      message: "there is no rule in the folder",
+      fix: "name the folder that has the *.conf files",
+    });
   return { directives, files: read, ...(setup && { setup }) };
 }
 
 const SETUPS = ["crs-setup.conf", "crs-setup.conf.example"];
 
 /** With the files that it includes, in their place. */
-function readFile(file: string, problem: (problem: RuleProblem) => void, read: string[], within: readonly string[]): Directive[] {
+function readFile(
+  file: string,
+  problem: (problem: RuleProblem) => void,
+  read: string[],
+  within: readonly string[],
+): Directive[] {
   let text: string;
   try {
     text = readFileSync(file, "latin1");
@@ -67,7 +82,11 @@ function readFile(file: string, problem: (problem: RuleProblem) => void, read: s
     }
     const found = included(path);
     if (found.length === 0 && directive.name.toLowerCase() === "include")
-      problem({ ...placeOf(directive), message: `there is no file ${path}`, fix: "correct the Include, or write IncludeOptional" });
+      problem({
+        ...placeOf(directive),
+        message: `there is no file ${path}`,
+        fix: "correct the Include, or write IncludeOptional",
+      });
     return found.flatMap((inner) => readFile(inner, problem, read, [...within, file]));
   });
 }
@@ -79,7 +98,10 @@ function included(path: string): string[] {
     return existsSync(path) ? [path] : [];
   }
   const folder = dirname(path);
-  const name = path.slice(folder.length + 1).split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
+  const name = path
+    .slice(folder.length + 1)
+    .split("*")
+    .map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
   return isFolder(folder) ? filesIn(folder).filter((file) => new RegExp(`/${name.join("[^/]*")}$`).test(file)) : [];
 }
 
@@ -87,4 +109,7 @@ const placeOf = ({ file, line }: Directive) => ({ file, line });
 const firstFile = (files: readonly string[]): string | undefined => files.find((file) => existsSync(file));
 const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
 // Names alone decide, not the language of the machine.
-const filesIn = (folder: string): string[] => readdirSync(folder).sort().map((name) => join(folder, name));
+const filesIn = (folder: string): string[] =>
+  readdirSync(folder)
+    .sort()
+    .map((name) => join(folder, name));

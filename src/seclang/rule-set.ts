@@ -65,13 +65,41 @@ interface Defaults {
 }
 
 const PASSING: Defaults = { disruptive: { name: "pass", value: "" }, log: true, transformations: [] };
-const PHASES: Readonly<Record<string, Phase>> = { request: 2, response: 4, logging: 5, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5 };
+const PHASES: Readonly<Record<string, Phase>> = {
+  request: 2,
+  response: 4,
+  logging: 5,
+  "1": 1,
+  "2": 2,
+  "3": 3,
+  "4": 4,
+  "5": 5,
+};
 const SEVERITIES = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 const DISRUPTIVE = new Set(["pass", "block", "deny", "drop", "allow", "redirect", "proxy", "pause"]);
 // What a rule says to people, or to an audit log, which the decision record takes the place of.
-const SILENT = new Set(["ver", "rev", "maturity", "accuracy", "auditlog", "noauditlog", "sanitisearg", "sanitisematched"]);
+const SILENT = new Set([
+  "ver",
+  "rev",
+  "maturity",
+  "accuracy",
+  "auditlog",
+  "noauditlog",
+  "sanitisearg",
+  "sanitisematched",
+]);
 SILENT.add("sanitisematchedbytes").add("sanitiserequestheader").add("sanitiseresponseheader").add("logdata");
-const EFFECTS = new Set(["setvar", "ctl", "expirevar", "deprecatevar", "initcol", "setsid", "setuid", "setrsc", "setenv"]);
+const EFFECTS = new Set([
+  "setvar",
+  "ctl",
+  "expirevar",
+  "deprecatevar",
+  "initcol",
+  "setsid",
+  "setuid",
+  "setrsc",
+  "setenv",
+]);
 
 /** Problems are told; what has one is left out. */
 export function readRuleSet(directives: readonly Directive[], problem: (problem: RuleProblem) => void): RuleSet {
@@ -112,7 +140,13 @@ class Reader {
   finish(): RuleSet {
     if (this.#chain) {
       const { file, line, id } = this.#chain.head;
-      this.#problem({ file, line, rule: id, message: "the chain never ends", fix: "add its last rule, or take `chain` out" });
+      this.#problem({
+        file,
+        line,
+        rule: id,
+        message: "the chain never ends",
+        fix: "add its last rule, or take `chain` out",
+      });
     }
     return { elements: this.#elements, settings: this.#settings };
   }
@@ -266,7 +300,19 @@ export function retargeted(targets: readonly PackTarget[], text: string, replace
   );
 }
 
-const HEAD_ACTIONS = new Set(["id", "phase", "msg", "tag", "severity", "log", "nolog", "status", "skipafter", "skip", ...DISRUPTIVE]);
+const HEAD_ACTIONS = new Set([
+  "id",
+  "phase",
+  "msg",
+  "tag",
+  "severity",
+  "log",
+  "nolog",
+  "status",
+  "skipafter",
+  "skip",
+  ...DISRUPTIVE,
+]);
 const LINK_ACTIONS = new Set(["t", "capture", "multimatch", "chain"]);
 
 interface Draft extends SourcePlace {

@@ -50,7 +50,10 @@ function splitTargets(text: string): string[] {
     } else if (character === "|") {
       parts.push(text.slice(start, at));
       start = at + 1;
-    } else if (text[at - 1] === ":" && (character === "'" || (character === "/" && !/XML:$/i.test(text.slice(0, at))))) {
+    } else if (
+      text[at - 1] === ":" &&
+      (character === "'" || (character === "/" && !/XML:$/i.test(text.slice(0, at))))
+    ) {
       inside = character;
     }
   }
@@ -60,7 +63,8 @@ function splitTargets(text: string): string[] {
 
 export function parseTarget(text: string): ParsedTarget {
   const [, sign, collection, selector] = /^([!&]?)\s*([A-Za-z0-9_]+)(?::([\s\S]+))?$/.exec(text) ?? [];
-  if (collection === undefined) throw new Malformed(`"${text}" is no variable such as ARGS, ARGS:name or &REQUEST_HEADERS:Host`);
+  if (collection === undefined)
+    throw new Malformed(`"${text}" is no variable such as ARGS, ARGS:name or &REQUEST_HEADERS:Host`);
   const base = {
     collection: collection.toUpperCase(),
     ...(sign === "!" && { excluded: true as const }),

@@ -1,8 +1,9 @@
 /** ModSecurity's variables: from a request and its response to the names and values that rules look at. */
+
+import type { Argument, BodyLimits } from "./bodies/body.ts";
+import { readJson } from "./bodies/json.ts";
 import type { MultipartBody, MultipartFlags } from "./bodies/multipart.ts";
 import { readMultipart, strictError } from "./bodies/multipart.ts";
-import { readJson } from "./bodies/json.ts";
-import type { Argument, BodyLimits } from "./bodies/body.ts";
 import { readUrlencoded } from "./bodies/urlencoded.ts";
 import { readXml, type XmlBody } from "./bodies/xml.ts";
 import type { BodyProcessor, Collection, PackSettings } from "./pack.ts";
@@ -49,7 +50,8 @@ export class Collections {
 
   /** The first header of that name, which is in lower case; "" when there is none. */
   header(name: string): string {
-    for (const [held, value] of this.request.headers) if (held.length === name.length && lower(held) === name) return value;
+    for (const [held, value] of this.request.headers)
+      if (held.length === name.length && lower(held) === name) return value;
     return "";
   }
 
@@ -146,7 +148,13 @@ function relative({ request: { uri } }: Collections): string {
   return rest.startsWith("/") ? rest : `/${rest}`;
 }
 
-const filename = (of: Collections): string => /^[^?#]*/.exec(relative(of))?.[0] ?? "";
+/** Decoded once, as a server does before it looks for a file (both ModSecurities). */
+const filename = (of: Collections): string => decoded(/^[^?#]*/.exec(relative(of))?.[0] ?? "");
+
+const decoded = (path: string): string =>
+  path.includes("%")
+    ? path.replace(/%([0-9a-f]{2})/gi, (_, byte: string) => String.fromCharCode(Number.parseInt(byte, 16)))
+    : path;
 
 function cookies(of: Collections): Variable[] {
   const members: Variable[] = [];

@@ -3,7 +3,13 @@ import { inRange, parseAddress } from "../table/cidr.ts";
 import { detectSqli } from "./detect-sqli.ts";
 import { detectXss } from "./detect-xss.ts";
 import { LinearRegex } from "./linear-regex.ts";
-import { comparisons, prepareIpMatch, validateByteRange, validateUrlEncoding, validateUtf8Encoding } from "./operators.ts";
+import {
+  comparisons,
+  prepareIpMatch,
+  validateByteRange,
+  validateUrlEncoding,
+  validateUtf8Encoding,
+} from "./operators.ts";
 import type { PackOperator, Template } from "./pack.ts";
 import { WindowedRegex } from "./windowed-regex.ts";
 
@@ -29,7 +35,8 @@ export function operatorOf(
       const words = new Set(packed.words);
       const { long = [] } = packed;
       return {
-        test: (value) => finds(value, words) || (long.length > 0 && long.some((phrase) => value.toLowerCase().includes(phrase))),
+        test: (value) =>
+          finds(value, words) || (long.length > 0 && long.some((phrase) => value.toLowerCase().includes(phrase))),
       };
     }
     case "detectSQLi":

@@ -57,6 +57,9 @@ export interface PackRule {
   readonly disrupt?: Disruption;
   /** The place in `rules` to go on at when it matches. */
   readonly skipTo?: number;
+  /** What it says to people, in packs for tools: its `msg` and its `logdata`. */
+  readonly message?: Template;
+  readonly data?: Template;
 }
 
 export type Disruption =

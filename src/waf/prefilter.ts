@@ -74,7 +74,8 @@ export class Prefilter {
     this.#triggers = chainTriggers;
     const masks = new Int32Array(256);
     for (const [bit, characters] of sets.slice(0, 30).entries())
-      for (let i = 0; i < characters.length; i++) masks[characters.charCodeAt(i)] = (masks[characters.charCodeAt(i)] as number) | (1 << bit);
+      for (let i = 0; i < characters.length; i++)
+        masks[characters.charCodeAt(i)] = (masks[characters.charCodeAt(i)] as number) | (1 << bit);
     this.#automaton = new Automaton(pack.tables, masks);
     this.#asked = new Int32Array(pack.prefilter.atoms.length);
   }
@@ -98,14 +99,15 @@ export class Prefilter {
   }
 
   /** Whether the automaton finds one of these words. */
-  readonly finds = (value: string, words: ReadonlySet<number>): boolean => this.#scan(value).words.some((word) => words.has(word));
+  readonly finds = (value: string, words: ReadonlySet<number>): boolean =>
+    this.#scan(value).words.some((word) => words.has(word));
 
   /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
   look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
     const { value } = variable;
     if (group.clean.has(value)) return;
     this.#asking++;
-    let hits = 0;
+    const told: { readonly rule: number; readonly text: string }[] = [];
     const ask = (atom: number, text: string | undefined, transformed: Transformed): void => {
       const target = group.targets[atom];
       if (target === undefined || this.#asked[atom] === this.#asking) return;
@@ -114,8 +116,10 @@ export class Prefilter {
       if (text !== undefined && transformed.of(packed.scanned) !== text) return;
       this.#asked[atom] = this.#asking;
       const seen = transformed.of(packed.chain);
+      // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
+      if (told.some(({ rule, text }) => rule === packed.rule && text === seen)) return;
       if (!this.#operators(this.#operatorOf(packed)).test(seen, noMacros)) return;
-      hits++;
+      told.push({ rule: packed.rule, text: seen });
       found(packed, { target, variable, value: seen });
     };
     const plain = this.#scan(value);
@@ -130,7 +134,7 @@ export class Prefilter {
         this.#settle(group, text, this.#scan(text), transformed, ask);
       }
     }
-    if (hits > 0 || !recurs || value.length > LONGEST_CLEAN) return;
+    if (told.length > 0 || !recurs || value.length > LONGEST_CLEAN) return;
     if (group.clean.size >= MOST_CLEAN) group.clean.clear();
     group.clean.add(value);
   }
@@ -142,7 +146,8 @@ export class Prefilter {
     transformed: Transformed,
     ask: (atom: number, text: string | undefined, transformed: Transformed) => void,
   ): void {
-    for (const word of words) for (const atom of this.#pack.prefilter.atomsOfWord[word] as readonly number[]) ask(atom, text, transformed);
+    for (const word of words)
+      for (const atom of this.#pack.prefilter.atomsOfWord[word] as readonly number[]) ask(atom, text, transformed);
     if ((mask & group.needs) === 0) return;
     for (const atom of group.byMask)
       if (((this.#pack.prefilter.atoms[atom] as PackAtom).mask & mask) !== 0) ask(atom, text, transformed);

@@ -159,6 +159,8 @@ export class Transaction {
       logged: rule.log === true,
       ...(rule.severity !== undefined && { severity: rule.severity }),
       on: this.#matched.slice(0, MOST_TOLD),
+      ...(rule.message !== undefined && { message: this.#expand(rule.message) }),
+      ...(rule.data !== undefined && { data: this.#expand(rule.data) }),
     });
     return true;
   }
@@ -237,9 +239,17 @@ export class Transaction {
       case "MATCHED_VAR_NAME":
         return this.#matched.slice(-1).map((matched) => ({ key: "", name: "", value: matched.name }));
       case "MATCHED_VARS":
-        return this.#matched.map((matched) => ({ key: matched.name.toLowerCase(), name: matched.name, value: matched.value }));
+        return this.#matched.map((matched) => ({
+          key: matched.name.toLowerCase(),
+          name: matched.name,
+          value: matched.value,
+        }));
       case "MATCHED_VARS_NAMES":
-        return this.#matched.map((matched) => ({ key: matched.name.toLowerCase(), name: matched.name, value: matched.name }));
+        return this.#matched.map((matched) => ({
+          key: matched.name.toLowerCase(),
+          name: matched.name,
+          value: matched.name,
+        }));
       default:
         return this.#collections.of(collection);
     }
@@ -251,7 +261,9 @@ export class Transaction {
       return value === undefined ? NO_VARIABLES : [{ key: name, name, value }];
     }
     const { variables } = this.#engine.pack;
-    const names = new Set([...Object.keys(variables), ...this.#written.keys()].filter((full) => full.startsWith(prefix)));
+    const names = new Set(
+      [...Object.keys(variables), ...this.#written.keys()].filter((full) => full.startsWith(prefix)),
+    );
     return [...names].flatMap((full) => {
       const value = this.#variable(full);
       const key = full.slice(prefix.length);
