@@ -76,6 +76,7 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     record.reason = code;
     return problemResponse(code, record.id, extras);
   };
+  let strayBody = false;
   let response: Response;
   try {
     response = await decide();
@@ -110,10 +111,8 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
     if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
     if (/[/?#]/.test(request.headers.get("host") ?? "")) return refuse("host-invalid");
-    const carries = length > 0 || request.headers.has("transfer-encoding");
-    if (carries && (request.method === "GET" || request.method === "HEAD")) {
-      return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
-    }
+    if (request.method === "GET" || request.method === "HEAD")
+      strayBody = length > 0 || request.headers.has("transfer-encoding");
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes.at(found.route) as TableRoute) : isolate.unmatched;
@@ -166,6 +165,9 @@ async function answer(c: GatewayContext, isolate: Isolate): Promise<Response> {
   }
 
   async function act(exchange: Exchange, target: RequestTarget, found: MatchResult): Promise<Response> {
+    // Not before the policies: what is smuggled in such a body is for them to see, the firewall first of all.
+    if (strayBody)
+      return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
     if (found.kind === "not-found") return refuse("not-found");
     if (found.kind === "method-not-allowed") {
       const allow = found.allow.join(", ");

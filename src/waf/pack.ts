@@ -2,6 +2,7 @@
  * A rule pack: what the SecLang compiler (src/seclang/) emits and the engine runs. Plain data, but for the automaton's tables; rules
  * that the configuration rules out are not in it, and what a rule says only to people (messages, tags) is not either.
  */
+import type { ComparisonName } from "./operators.ts";
 import type { Phase } from "./request.ts";
 import type { TransformationName } from "./transformations.ts";
 
@@ -10,15 +11,23 @@ export interface RulePack {
   /** What `tx` and the other collections of variables hold when a request begins, by full name in lower case: `tx.paranoia_level`. */
   readonly variables: Readonly<Record<string, string>>;
   readonly settings: PackSettings;
-  /** Chains of transformations, each once; the first is empty. */
-  readonly chains: readonly (readonly TransformationName[])[];
+  /** Chains of transformations, each once: a shorter one, by its place here, and one more. The first is empty. */
+  readonly chains: readonly PackChain[];
   /** Each once. */
   readonly operators: readonly PackOperator[];
   /** By phase, in the order in which they run. */
   readonly rules: readonly PackRule[];
   readonly prefilter: PackPrefilter;
-  /** Of the automaton that finds `prefilter`'s words. */
+  /** The automaton's (automaton.ts). */
   readonly tables: Uint8Array;
+  /** Regexes for src/waf/linear-regex.ts. */
+  readonly programs: readonly Uint16Array[];
+}
+
+export interface PackChain {
+  readonly before: number;
+  /** Absent: the empty chain. */
+  readonly last?: TransformationName;
 }
 
 export interface PackSettings {
@@ -48,6 +57,9 @@ export interface PackRule {
   readonly disrupt?: Disruption;
   /** The place in `rules` to go on at when it matches. */
   readonly skipTo?: number;
+  /** What it says to people, in packs for tools: its `msg` and its `logdata`. */
+  readonly message?: Template;
+  readonly data?: Template;
 }
 
 export type Disruption =
@@ -100,10 +112,18 @@ export type PackAction =
 export type BodyProcessor = "URLENCODED" | "MULTIPART" | "JSON" | "XML";
 
 export type PackOperator =
-  /** `engine` linear: runs in time linear in the value's length, for patterns on which V8 might not end. */
-  | { readonly op: "rx"; readonly source: string; readonly flags: string; readonly engine: "v8" | "linear" }
-  /** Matches where the automaton finds one of these words. */
-  | { readonly op: "pm"; readonly words: readonly number[] }
+  /** `program` is a place in `programs`, which src/waf/linear-regex.ts runs. */
+  | { readonly op: "rx"; readonly program: number }
+  /** For src/waf/windowed-regex.ts: a regex that only V8 can run. */
+  | {
+      readonly op: "rx-backtracking";
+      readonly source: string;
+      readonly flags: string;
+      readonly window: number;
+      readonly groups: readonly number[];
+    }
+  /** Matches where the automaton finds one of these words, or the value has one of the phrases that are too long for it, in any case. */
+  | { readonly op: "pm"; readonly words: readonly number[]; readonly long?: readonly string[] }
   | { readonly op: "detectSQLi" | "detectXSS" | "validateUrlEncoding" | "validateUtf8Encoding" }
   | { readonly op: "unconditionalMatch" | "noMatch" }
   | { readonly op: "ipMatch"; readonly ranges: readonly string[] }
@@ -111,38 +131,27 @@ export type PackOperator =
   | { readonly op: "validateByteRange"; readonly allowed: readonly number[] }
   | { readonly op: ComparisonName; readonly argument: Template };
 
-export type ComparisonName =
-  | "eq"
-  | "ge"
-  | "gt"
-  | "le"
-  | "lt"
-  | "streq"
-  | "contains"
-  | "containsWord"
-  | "beginsWith"
-  | "endsWith"
-  | "within"
-  | "strmatch";
-
 /**
- * Which rules need not be asked about a value. Each rule whose first link reads the request has one atom per chain (several with
- * multiMatch); the operator of an atom can match only a value that has one of its words, or one of its characters.
+ * Which rules need not be asked about a value: the operator of an atom can match only a value that has one of its words, or one of
+ * its characters. A rule has atoms when its first link reads nothing but the request or the response with an operator that says what
+ * it needs: one, or with multiMatch one per transformation. Rules without atoms are always asked.
  */
 export interface PackPrefilter {
-  readonly words: readonly string[];
-  /** By word: the atoms that it speaks for. */
+  /** By word of the automaton: the atoms that it speaks for. */
   readonly atomsOfWord: readonly (readonly number[])[];
-  /** Sets of characters, at most 31, as strings: a value's mask has a bit for each of which it has one. */
+  /** Sets of characters, at most 30; a value's mask has a bit for each of which it has a character. */
   readonly sets: readonly string[];
   readonly atoms: readonly PackAtom[];
 }
 
 export interface PackAtom {
   readonly rule: number;
+  /** What the operator sees. */
   readonly chain: number;
-  /** A bit per set of `sets` that it needs one character of; absent: it needs a word. */
-  readonly mask?: number;
+  /** What is scanned: the same, without what only changes the case of letters, since words are found in any case. */
+  readonly scanned: number;
+  /** Bits of sets of which it needs one; 0: it needs a word. */
+  readonly mask: number;
 }
 
 /** Variables, by ModSecurity's names. */

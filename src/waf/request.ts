@@ -47,6 +47,9 @@ export interface RuleMatch {
   readonly severity?: number;
   /** What the last link matched on. Values are for tools alone; a record must not hold them. */
   readonly on: readonly MatchedVariable[];
+  /** `msg` and `logdata`, where the pack has them: with values of the request, for tools alone. */
+  readonly message?: string;
+  readonly data?: string;
 }
 
 export interface MatchedVariable {
