@@ -1,6 +1,8 @@
 /** An operator with its argument, from text to what the engine runs, and what a value must hold for it to match at all. */
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { SQLI_CHARACTERS } from "../waf/detect-sqli.ts";
+import { XSS_CHARACTERS } from "../waf/detect-xss.ts";
 import { comparisons, prepareByteRange, prepareIpMatch } from "../waf/operators.ts";
 import type { PackOperator, Template } from "../waf/pack.ts";
 import { type TransformationName, transformations } from "../waf/transformations.ts";
@@ -8,8 +10,8 @@ import { type CompiledRegex, compileRegex } from "./regex.ts";
 import { lowerCase } from "./regex-literals.ts";
 import { Malformed, type ParsedOperator } from "./rule-text.ts";
 
-/** What a value must have for the operator to match: one of these words in any ASCII case, or one of these characters. */
-export type Needs = { readonly words: readonly string[] } | { readonly characters: string };
+/** What a value must have for the operator to match: a word of each clause, in any ASCII case. */
+export type Needs = readonly (readonly string[])[];
 
 export interface CompiledOperator {
   /** Words and programs stand here as they are: compile.ts numbers them. */
@@ -34,9 +36,7 @@ export const transformationNamed = (name: string): TransformationName | undefine
 const COMPARISONS = new Map(
   Object.keys(comparisons).map((name) => [name.toLowerCase(), name as keyof typeof comparisons]),
 );
-// White space, letters and digits alone are no injection.
-const SQL_CHARACTERS = charactersWhere((code) => !/[A-Za-z0-9_.\-\s]/.test(String.fromCharCode(code)) || code === 0x20);
-const MARKUP_CHARACTERS = "<>\"'`=:&/";
+
 
 /**
  * `argument` is the operator's, with the macros that are known at build filled in. Throws Malformed for what cannot be compiled.
@@ -50,8 +50,9 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
   switch (lower) {
     case "rx": {
       const regex = compiledRegex(argument);
-      const [clause] = regex.literals;
-      return { operator: { op: "rx", regex }, ...(clause && { needs: { words: clause } }) };
+      // Whatever the value is, it is all of it.
+      if (argument === "^.*$" || argument === ".*") return { operator: { op: "unconditionalMatch" } };
+      return { operator: { op: "rx", regex }, ...(regex.literals.length > 0 && { needs: regex.literals }) };
     }
     case "pm":
       return phrases(argument.trim().split(/\s+/).map(withBytes));
@@ -64,19 +65,19 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
           .flatMap((data) => linesOf(data, file)),
       );
     case "detectsqli":
-      return { operator: { op: "detectSQLi" }, needs: { characters: SQL_CHARACTERS } };
+      return { operator: { op: "detectSQLi" }, needs: [[...SQLI_CHARACTERS]] };
     case "detectxss":
-      return { operator: { op: "detectXSS" }, needs: { characters: MARKUP_CHARACTERS } };
+      return { operator: { op: "detectXSS" }, needs: [[...XSS_CHARACTERS]] };
     case "validateurlencoding":
-      return { operator: { op: "validateUrlEncoding" }, needs: { characters: "%" } };
+      return { operator: { op: "validateUrlEncoding" }, needs: [["%"]] };
     case "validateutf8encoding":
-      return { operator: { op: "validateUtf8Encoding" }, needs: { characters: charactersWhere((code) => code > 127) } };
+      return { operator: { op: "validateUtf8Encoding" }, needs: [bytesWhere((code) => code > 127)] };
     case "validatebyterange": {
       const allowed = prepared(() => prepareByteRange(argument));
       const isAllowed = (code: number) => (((allowed[code >> 3] as number) >> (code & 7)) & 1) === 1;
       return {
         operator: { op: "validateByteRange", allowed },
-        needs: { characters: charactersWhere((code) => !isAllowed(code)) },
+        needs: [bytesWhere((code) => !isAllowed(code))],
       };
     }
     case "ipmatch":
@@ -108,7 +109,7 @@ function compiledRegex(pattern: string): CompiledRegex {
 function needsOf(comparison: keyof typeof comparisons, argument: Template): { needs?: Needs } {
   if (typeof argument !== "string" || argument === "" || argument.length > 200) return {};
   const holdsIt = ["streq", "contains", "containsWord", "beginsWith", "endsWith", "strmatch"].includes(comparison);
-  return holdsIt ? { needs: { words: [lowerCase(argument)] } } : {};
+  return holdsIt ? { needs: [[lowerCase(argument)]] } : {};
 }
 
 function phrases(all: readonly string[]): CompiledOperator {
@@ -116,7 +117,7 @@ function phrases(all: readonly string[]): CompiledOperator {
   if (words.length === 0) throw new Malformed("the operator has no phrase to look for");
   return {
     operator: { op: "pm", phrases: words },
-    needs: { words: words.map((word) => word.slice(0, LONGEST_PHRASE)) },
+    needs: [words.map((word) => word.slice(0, LONGEST_PHRASE))],
   };
 }
 
@@ -153,6 +154,6 @@ function prepared<T>(prepare: () => T): T {
   }
 }
 
-function charactersWhere(holds: (code: number) => boolean): string {
-  return Array.from({ length: 256 }, (_, code) => (holds(code) ? String.fromCharCode(code) : "")).join("");
+function bytesWhere(holds: (code: number) => boolean): string[] {
+  return Array.from({ length: 256 }, (_, code) => (holds(code) ? String.fromCharCode(code) : "")).filter((byte) => byte !== "");
 }

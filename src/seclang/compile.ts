@@ -9,6 +9,7 @@ import type {
   PackOperator,
   PackRule,
   PackSettings,
+  PackTarget,
   RulePack,
 } from "../waf/pack.ts";
 import type { Phase } from "../waf/request.ts";
@@ -134,7 +135,7 @@ class Packer {
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
   readonly #words = new Map<string, number>();
-  readonly #atomsOfWord: number[][] = [];
+  readonly #clausesOfWord: number[][] = [];
   readonly #sets: string[] = [];
   readonly #atoms: PackAtom[] = [];
 
@@ -181,7 +182,7 @@ class Packer {
       chains: this.#chains,
       operators: this.#operatorList,
       rules,
-      prefilter: { atomsOfWord: this.#atomsOfWord, sets: this.#sets, atoms: this.#atoms },
+      prefilter: { clausesOfWord: this.#clausesOfWord, sets: this.#sets, atoms: this.#atoms },
       tables: automatonTables(words),
       programs: this.#programs,
       words: words.length,
@@ -301,43 +302,65 @@ class Packer {
     if (number === undefined) {
       number = this.#words.size;
       this.#words.set(word, number);
-      this.#atomsOfWord.push([]);
+      this.#clausesOfWord.push([]);
     }
     return number;
   }
 
-  /** What the prefilter may say of a rule: of those that read the request alone, with an operator that needs something. */
+  /** The atoms of a rule whose first link reads the request alone, with an operator that needs something. */
   #addAtoms(rule: number, link: PackLink, { source }: FoldedLink): void {
     const needs = link.operator === undefined ? undefined : this.#needs[link.operator];
     if (!needs || link.negated || link.targets.length === 0) return;
-    if (
-      !link.targets.every(
-        ({ collection, count }) =>
-          !count && !RULE_COLLECTIONS.has(collection) && !/^(?:MATCHED_|RULE$)/.test(collection),
-      )
-    )
-      return;
-    const mask = "characters" in needs ? this.#bit(needs.characters) : 0;
-    const chains = link.multiMatch
-      ? source.transformations.map((_, i) => source.transformations.slice(0, i + 1)).concat([[]])
-      : [source.transformations];
-    for (const names of chains) {
-      const atom =
-        this.#atoms.push({ rule, chain: this.#chain(names), scanned: this.#chain(scannedOf(names)), mask }) - 1;
-      if ("words" in needs) for (const word of needs.words) this.#atomsOfWord[this.#word(word)]?.push(atom);
+    const ofRequest = ({ collection, count }: PackTarget) =>
+      !count && !RULE_COLLECTIONS.has(collection) && !collection.startsWith("MATCHED_");
+    if (!link.targets.every(ofRequest)) return;
+    const operator = this.#operatorList[link.operator as number] as PackOperator;
+    const clauses = needs.filter((clause) => charactersOf(clause) === undefined).slice(0, MOST_CLAUSES);
+    const masks: number[] = [];
+    for (const clause of needs) {
+      const characters = charactersOf(clause);
+      if (characters === undefined || isCommon(characters)) continue;
+      const bit = this.#bit(characters);
+      if (bit !== undefined) masks.push(bit);
+      else if (clauses.length < MOST_CLAUSES) clauses.push(clause);
+    }
+    const { transformations: names } = source;
+    const chains = link.multiMatch ? [[], ...names.map((_, i) => names.slice(0, i + 1))] : [names];
+    for (const chain of chains) {
+      const atom = this.#atoms.push({
+        rule,
+        chain: this.#chain(chain),
+        scanned: this.#chain(scannedOf(chain)),
+        clauses: clauses.length,
+        masks,
+        ...(operator.op === "pm" && !operator.long && { certain: true as const }),
+      });
+      for (const [number, clause] of clauses.entries())
+        for (const word of clause) this.#clausesOfWord[this.#word(word)]?.push(4 * (atom - 1) + number);
     }
   }
 
-  #bit(characters: string): number {
+  /** Undefined: there is none left, as the engine has bits for the triggers of transformations too, in one number. */
+  #bit(characters: string): number | undefined {
     let at = this.#sets.indexOf(characters);
-    if (at === -1) at = this.#sets.push(characters) - 1;
-    // The engine has bits for the triggers of transformations too, in one number.
-    if (this.#sets.length > MOST_SETS) throw new Malformed("more than 10 kinds of characters that operators need");
-    return 1 << at;
+    if (at === -1 && this.#sets.length < MOST_SETS) at = this.#sets.push(characters) - 1;
+    return at === -1 ? undefined : 1 << at;
   }
 }
 
-const MOST_SETS = 10;
+const MOST_SETS = 16;
+const MOST_CLAUSES = 4;
+
+/** Of a clause of single characters: all of them, in both cases. */
+function charactersOf(clause: readonly string[]): string | undefined {
+  if (clause.some(({ length }) => length > 1)) return undefined;
+  const both = clause.flatMap((character) => [character, /[a-z]/.test(character) ? character.toUpperCase() : character]);
+  return [...new Set(both)].sort().join("");
+}
+
+/** Nearly every value has a letter or digit of several, so that to ask for one rules hardly any out. */
+const isCommon = (characters: string): boolean =>
+  characters.length > 3 && characters.length < 200 && /[a-z0-9]/.test(characters);
 
 interface Kept {
   readonly kind: "rule";

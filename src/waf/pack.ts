@@ -132,13 +132,13 @@ export type PackOperator =
   | { readonly op: ComparisonName; readonly argument: Template };
 
 /**
- * Which rules need not be asked about a value: the operator of an atom can match only a value that has one of its words, or one of
- * its characters. A rule has atoms when its first link reads nothing but the request or the response with an operator that says what
- * it needs: one, or with multiMatch one per transformation. Rules without atoms are always asked.
+ * Which rules need not be asked about a value: the operator of an atom can match only a value that has a word of each of its clauses,
+ * and a character of each of its sets. A rule has atoms when its first link reads nothing but the request or the response with an
+ * operator that says what it needs: one, or with multiMatch one per transformation. Rules without atoms are always asked.
  */
 export interface PackPrefilter {
-  /** By word of the automaton: the atoms that it speaks for. */
-  readonly atomsOfWord: readonly (readonly number[])[];
+  /** By word of the automaton, what it is for: four times the atom's number, and the number of its clause, 0 to 3. */
+  readonly clausesOfWord: readonly (readonly number[])[];
   /** Sets of characters, at most 30; a value's mask has a bit for each of which it has a character. */
   readonly sets: readonly string[];
   readonly atoms: readonly PackAtom[];
@@ -150,8 +150,12 @@ export interface PackAtom {
   readonly chain: number;
   /** What is scanned: the same, without what only changes the case of letters, since words are found in any case. */
   readonly scanned: number;
-  /** Bits of sets of which it needs one; 0: it needs a word. */
-  readonly mask: number;
+  /** How many clauses it has. */
+  readonly clauses: number;
+  /** Of each of these a value must have a bit. */
+  readonly masks: readonly number[];
+  /** A word alone makes the operator match. */
+  readonly certain?: true;
 }
 
 /** Variables, by ModSecurity's names. */

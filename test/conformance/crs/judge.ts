@@ -44,4 +44,7 @@ const logOf = ({ matches }: Outcome): string =>
     .join("\n");
 
 const dataOf = ({ name, value = "", captured = "" }: Match["on"][number]): string =>
-  `Matched Data: ${captured} found within ${name}: ${value}`;
+  printable(`Matched Data: ${captured} found within ${name}: ${value}`);
+
+/** A log has no line breaks within its lines. */
+const printable = (text: string): string => JSON.stringify(text).slice(1, -1);

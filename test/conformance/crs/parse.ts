@@ -6,8 +6,10 @@ import type { WafRequest } from "../../../src/waf/request.ts";
 
 export interface ParsedRequest {
   readonly request: WafRequest;
-  /** 400: what follows from HTTP alone. "no answer": HTTP/0.9, whose answer has no status line. */
+  /** 400: what follows from HTTP alone. "no answer": HTTP/0.9, whose answer has no status line, or a body that does not come whole. */
   readonly refused?: 400 | "no answer";
+  /** A line of the headers is none, which Apache refuses before any rule is asked. */
+  readonly unread?: true;
 }
 
 /** `raw` has one character for each byte. */
@@ -29,18 +31,26 @@ export function parseRequest(raw: string): ParsedRequest {
     const name = colon < 0 ? text : text.slice(0, colon);
     // RFC 9112, 5: a name is a token, and no bare CR or NUL is in a value.
     if (colon < 0 || !TOKEN.test(name) || /[\r\0]/.test(text)) wellFormed = false;
-    headers.push([name.trim(), colon < 0 ? "" : text.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, "")]);
+    const value = colon < 0 ? "" : text.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, "");
+    // Apache joins them, as Workers do.
+    const same = headers.find(([other]) => other.toLowerCase() === name.toLowerCase());
+    if (same) same[1] += `, ${value}`;
+    else headers.push([name.trim(), value]);
   }
+  const body = bodyOf(headers, rest);
+  // RFC 9112, 6.3: Transfer-Encoding overrides Content-Length, which Apache takes out.
+  const chunked = headers.some(([name]) => name.toLowerCase() === "transfer-encoding");
   const request = {
     method,
     uri,
     protocol,
-    headers,
-    body: bodyOf(headers, rest),
+    headers: chunked ? headers.filter(([name]) => name.toLowerCase() !== "content-length") : headers,
+    body,
     clientAddress: "127.0.0.1",
   };
-  if (protocol === "" && wellFormed) return { request, refused: "no answer" };
-  return wellFormed && lineIsRight(line, request) && headersAreRight(request) ? { request } : { request, refused: 400 };
+  if (!wellFormed) return { request, refused: 400, unread: true };
+  if (protocol === "" || body.length < announced(headers)) return { request, refused: "no answer" };
+  return lineIsRight(line, request) && headersAreRight(request) ? { request } : { request, refused: 400 };
 }
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
@@ -62,6 +72,12 @@ function headersAreRight({ headers, protocol }: WafRequest): boolean {
     return false;
   return valuesOf("content-length").every((length) => /^[0-9]+$/.test(length));
 }
+
+/** Bytes of body that are still to come, by Content-Length. */
+const announced = (headers: readonly (readonly [string, string])[]): number =>
+  headers.some(([name]) => name.toLowerCase() === "transfer-encoding")
+    ? 0
+    : Number(/^[0-9]+$/.exec(headers.find(([name]) => name.toLowerCase() === "content-length")?.[1] ?? "")?.[0] ?? 0);
 
 function bodyOf(headers: readonly (readonly [string, string])[], rest: string): string {
   const of = (wanted: string) => headers.find(([name]) => name.toLowerCase() === wanted)?.[1];
