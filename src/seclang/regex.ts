@@ -36,6 +36,6 @@ export function compileRegex(pattern: string): CompiledRegex {
     return { ...common, engine: "linear", program: regexProgram(parsed) };
   } catch (error) {
     if (!(error instanceof NotLinearError)) throw error;
-    return { ...common, engine: "v8", window: safeWindow(parsed), reason: error.message };
+    return { ...common, engine: "v8", window: safeWindow(parsed, common.literals), reason: error.message };
   }
 }

@@ -59,7 +59,7 @@ const COMPARED = String.raw`\(*[1sv]\)*c\(*[1sqv]`;
 const BARE = new RegExp(
   [
     // 1 or 1=1, 1 and 'a'='b, 1 or id=1; after a name only where the comparison ends it
-    String.raw`^\(*[1v](?:o[1n])*\)*&${COMPARED}`,
+    String.raw`^\(*[1v](?:o[1n])*\)*&${COMPARED}(?![,n.?{])`,
     String.raw`^\(*n(?:o[1n])*\)*&${COMPARED}(?:\)*(?:[C;&]|$))`,
     String.raw`^\(*1\)*&\(*nc\(*[1sqvfFn(]`,
     String.raw`^\(*[1sv]\)*[&oc,]\(*(?:[1sv][&oc,])*\(*F`,
@@ -167,7 +167,7 @@ function isBreakout(tokens: SqlTokens, value: string): boolean {
     return value.includes("#") ? /^\W*$/.test(end) : isEmptyComment(end);
   }
   if (letters.endsWith("C")) return /^s(?:\)+|\)*[oc&,;k].*)C$/.test(letters) && isEmptyComment(end);
-  if (letters.endsWith("q")) return goesOnIn(letters, before, end, value);
+  if (letters.endsWith("q")) return goesOnIn(letters, before, end.trimEnd(), value);
   return /^s\)+,\(+[q1sv]/.test(letters);
 }
 

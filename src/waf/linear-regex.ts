@@ -47,6 +47,8 @@ const MATCHED = -2;
 const MOST_STATES = 2_048;
 /** A value that needs a new state for more than each 16th byte pays more for them than it gains. */
 const BYTES_PER_STATE = 16;
+/** Most numbers that are kept of where threads get to. */
+const MOST_REACHABLE = 1 << 17;
 /** Most bits of what exec has tried: bounds its time to about 5 ms, its memory to 64 KB. */
 const MOST_TRIED = 1 << 19;
 
@@ -74,6 +76,11 @@ export class LinearRegex {
   readonly #startMatches: boolean[] = [];
   readonly #startSteps = new Map<number, readonly number[] | null>();
 
+  readonly #reachable = new Map<number, readonly number[] | null>();
+  #reachableSize = 0;
+  /** Whether the program tests for anything. */
+  readonly #tests: boolean;
+
   readonly #marks: Uint32Array;
   #mark = 0;
 
@@ -99,6 +106,7 @@ export class LinearRegex {
     for (let byte = 0; byte < 256; byte++) this.#kinds[this.#classOf[byte] as number] = kindOf(byte);
     this.#kinds[classes] = EDGE;
     this.#marks = new Uint32Array(length);
+    this.#tests = this.#code.some((word) => word >> 13 === Operation.Test);
   }
 
   /** Whether any part of `value` matches. */
@@ -183,7 +191,7 @@ export class LinearRegex {
   #step(row: number, number: number): number {
     const state = row / this.#stride - 1;
     const before = this.#before[state] as number;
-    const threads = this.#advance(this.#threads[state] as readonly number[], before, number);
+    const threads = this.#advance(this.#threads[state] as readonly number[], before, number)?.toSorted(ascending);
     const rows = this.#rows;
     let next: number;
     if (threads === undefined) next = MATCHED;
@@ -201,17 +209,17 @@ export class LinearRegex {
   /** The same without keeping states: for values that would need too many. */
   #simulate(value: string, at: number, row: number): number {
     const state = row / this.#stride - 1;
+    const bytes = bytesOf(value);
     let threads = this.#threads[state] as readonly number[];
     let before = this.#before[state] as number;
     for (; at <= value.length; at++) {
-      const number = at < value.length ? (this.#classOf[value.charCodeAt(at) & 0xff] as number) : this.#classes;
+      const number = at < value.length ? (this.#classOf[bytes[at] as number] as number) : this.#classes;
       const next = this.#advance(threads, before, number);
       if (next === undefined) return at;
       if (at === value.length) return -1;
       threads = next;
       before = this.#kinds[number] as number;
-      const begins = this.#start(before);
-      if (begins === undefined) return at + 1;
+      if (this.#start(before) === undefined) return at + 1;
       if (threads.length === 0 && !this.#mayBegin()) return -1;
     }
     return -1;
@@ -220,9 +228,8 @@ export class LinearRegex {
   /** Threads that begin at a place, by the kind of the byte before it; undefined: the empty match is one. */
   #start(before: number): readonly number[] | undefined {
     if (this.#startMatches[before] === undefined) {
-      this.#mark++;
       const threads: number[] = [];
-      this.#startMatches[before] = this.#follow(0, before, -1, threads);
+      this.#startMatches[before] = this.#follow(0, before, -1, threads, new Set());
       this.#starts[before] = threads;
     }
     return this.#startMatches[before] ? undefined : (this.#starts[before] as readonly number[]);
@@ -233,7 +240,7 @@ export class LinearRegex {
     return [OTHER, WORD, NEWLINE].some((before) => this.#start(before)?.length !== 0);
   }
 
-  /** The threads behind a byte of class `number`, sorted; undefined: something matched. */
+  /** The threads behind a byte of class `number`; undefined: something matched. */
   #advance(threads: readonly number[], before: number, number: number): readonly number[] | undefined {
     const begun = this.#startStep(before, number);
     if (begun === null) return undefined;
@@ -242,7 +249,7 @@ export class LinearRegex {
     if (matched) return undefined;
     if (next.length === 0) return begun;
     for (const thread of begun) if (this.#marks[thread] !== this.#mark) next.push(thread);
-    return next.sort(ascending);
+    return next;
   }
 
   /** What becomes of the threads that begin before a byte of this class; null: one of them matches. Kept, as every state needs it. */
@@ -252,7 +259,7 @@ export class LinearRegex {
     if (known !== undefined) return known;
     const next: number[] = [];
     const matched = this.#takeByte(this.#start(before) ?? [], before, number, next);
-    const step = matched ? null : next.sort(ascending);
+    const step = matched ? null : next;
     this.#startSteps.set(key, step);
     return step;
   }
@@ -263,32 +270,53 @@ export class LinearRegex {
     const after = this.#kinds[number] as number;
     // First the tests that waited for what comes next.
     let ready = threads;
-    if (threads.some((thread) => (code[thread] as number) >> 13 === Operation.Test)) {
+    if (this.#tests && threads.some((thread) => (code[thread] as number) >> 13 === Operation.Test)) {
       const through: number[] = [];
-      this.#mark++;
-      for (const thread of threads) if (this.#follow(thread, before, after, through)) return true;
+      const seen = new Set<number>();
+      for (const thread of threads) if (this.#follow(thread, before, after, through, seen)) return true;
       ready = through;
     }
     this.#mark++;
     if (number === this.#classes) return false;
+    const marks = this.#marks;
+    const mark = this.#mark;
     for (const thread of ready) {
       const set = (code[thread] as number) & 0x1fff;
-      if (this.#accepts[set * this.#classes + number] === 1 && this.#follow(thread + 1, after, -1, next)) return true;
+      if (this.#accepts[set * this.#classes + number] !== 1) continue;
+      const reached = this.#reached(thread + 1, after);
+      if (reached === null) return true;
+      for (let at = 0; at < reached.length; at++) {
+        const place = reached[at] as number;
+        if (marks[place] === mark) continue;
+        marks[place] = mark;
+        next.push(place);
+      }
     }
     return false;
+  }
+
+  /** Where a thread is that goes on at `place`, behind a byte of kind `before`; null: at the match. Kept, as long as it is not much. */
+  #reached(place: number, before: number): readonly number[] | null {
+    const key = 4 * place + before;
+    const known = this.#reachable.get(key);
+    if (known !== undefined) return known;
+    const threads: number[] = [];
+    const reached = this.#follow(place, before, -1, threads, new Set()) ? null : threads;
+    this.#reachableSize += threads.length;
+    if (this.#reachableSize < MOST_REACHABLE) this.#reachable.set(key, reached);
+    return reached;
   }
 
   /**
    * Adds to `threads` all places from `at` on that wait for a byte, or, where `after` is not known yet (-1), for what comes next.
    * True: the match is reached.
    */
-  #follow(at: number, before: number, after: number, threads: number[]): boolean {
+  #follow(at: number, before: number, after: number, threads: number[], seen: Set<number>): boolean {
     const code = this.#code;
-    const marks = this.#marks;
     const waiting = [at];
     for (let place = waiting.pop(); place !== undefined; place = waiting.pop()) {
-      if (marks[place] === this.#mark) continue;
-      marks[place] = this.#mark;
+      if (seen.has(place)) continue;
+      seen.add(place);
       const word = code[place] as number;
       switch (word >> 13) {
         case Operation.Byte:

@@ -90,6 +90,7 @@ const STATEMENTS: Readonly<Record<string, RegExp>> = {
 const SPACE = /[\0-\x20\xa0]+/y;
 const WORD = /[A-Za-z_\x80-\xff$][\w$\x80-\xff]*/y;
 const NUMBER = /0x[0-9a-f]+|0b[01]+|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?/iy;
+const CALL = /[\0-\x20\xa0]{0,32}(?:\/\*[^*]{0,32}\*\/)?[\0-\x20\xa0]{0,32}\(/y;
 const VARIABLE = /@@?(?:[\w$.]+|`[^`]*`)?|:[A-Za-z_]\w*/y;
 const COMPARISON = /<=>|<>|[<>!=^]=|=|<|>|!~~?\*?|~~\*?/y;
 
@@ -106,6 +107,7 @@ const MOST_TOKENS = 4_096;
 const MOST_BRACKETS = 4;
 
 class Reader implements SqlTokens {
+  letters = "";
   readonly #letters: string[] = [];
   readonly texts: string[] = [];
   inlineComments = 0;
@@ -120,13 +122,10 @@ class Reader implements SqlTokens {
     this.#escapes = escapes;
   }
 
-  get letters(): string {
-    return this.#letters.join("");
-  }
-
   read(quote: Quote): void {
     if (quote !== "") this.#string(quote);
     while (this.#at < this.#value.length && this.texts.length < MOST_TOKENS) this.#token();
+    this.letters = this.#letters.join("");
   }
 
   #push(letter: string, text: string) {
@@ -151,8 +150,12 @@ class Reader implements SqlTokens {
   }
 
   #token() {
-    if (this.#takes(SPACE)) return;
     const value = this.#value;
+    const code = value.charCodeAt(this.#at);
+    if (code <= 0x20 || code === 0xa0) {
+      this.#at++;
+      return;
+    }
     const character = value[this.#at] as string;
     const next = value[this.#at + 1];
     if (character === "'" || character === '"') {
@@ -170,20 +173,20 @@ class Reader implements SqlTokens {
     if (character === "#" || (character === "-" && next === "-" && !/[\w('"]/.test(value[this.#at + 2] ?? "")))
       return this.#lineComment();
     if (character === "-" && next === "-" && this.#commentLike()) return this.#lineComment();
-    const number = this.#takes(NUMBER);
+    const number = (code >= 0x30 && code <= 0x39) || character === "." ? this.#takes(NUMBER) : undefined;
     // `top 1` says nothing of what is selected.
     if (number && this.#letters.at(-1) === "E" && this.texts.at(-1) === "top") return;
     if (number) return this.#push("1", number);
     if (this.#prefixedString(character, next)) return;
-    const word = this.#takes(WORD);
+    const word = isWordStart(code) ? this.#takes(WORD) : undefined;
     if (word) return this.#word(word.toLowerCase());
     const variable = character === "@" || character === ":" ? this.#takes(VARIABLE) : undefined;
     if (variable) return this.#push("v", variable.toLowerCase());
-    if (value.startsWith("&&", this.#at) || value.startsWith("||", this.#at)) {
+    if ((character === "&" || character === "|") && next === character) {
       this.#at += 2;
       return this.#push("&", "||");
     }
-    const comparison = this.#takes(COMPARISON);
+    const comparison = "<>=!~^".includes(character) ? this.#takes(COMPARISON) : undefined;
     if (comparison) return this.#push("c", comparison);
     this.#at++;
     this.#push("(),;.{}".includes(character) ? character : "+-*/%^|&~!".includes(character) ? "o" : "?", character);
@@ -218,7 +221,8 @@ class Reader implements SqlTokens {
       this.#at = end === -1 ? value.length : end + 2;
       return true;
     }
-    if ((next !== "'" || !/[nxbeq]/i.test(character)) && !value.startsWith("_utf8'", this.#at)) return false;
+    if ((next !== "'" || !/[nxbeq]/i.test(character)) && (character !== "_" || !value.startsWith("_utf8'", this.#at)))
+      return false;
     const quote = value.indexOf("'", this.#at);
     this.#at = quote + 1;
     this.#string("'");
@@ -281,7 +285,7 @@ class Reader implements SqlTokens {
 
   #word(word: string) {
     const [last, before] = [this.#letters.at(-1), this.texts.at(-1) ?? ""];
-    const called = /^[\0-\x20\xa0]*(?:\/\*[^*]*\*\/)?[\0-\x20\xa0]*\(/.test(this.#value.slice(this.#at, this.#at + 32));
+    const called = this.#isCalled();
     if (last === ".") {
       // Names with dots are one; a method called sleep is none of SQL's.
       const owner = this.texts.at(-2) ?? "";
@@ -310,6 +314,14 @@ class Reader implements SqlTokens {
     this.#push(KEYWORDS.get(word) ?? "n", word);
   }
 
+  #isCalled(): boolean {
+    const next = this.#value.charCodeAt(this.#at);
+    if (next === 0x28) return true;
+    if (next > 0x20 && next !== 0x2f && next !== 0xa0) return false;
+    CALL.lastIndex = this.#at;
+    return CALL.test(this.#value);
+  }
+
   #skipSpace(): number {
     SPACE.lastIndex = this.#at;
     return SPACE.test(this.#value) ? SPACE.lastIndex : this.#at;
@@ -320,3 +332,6 @@ class Reader implements SqlTokens {
     this.texts.splice(-tokens, tokens, text);
   }
 }
+
+const isWordStart = (code: number) =>
+  (code >= 0x61 && code <= 0x7a) || (code >= 0x41 && code <= 0x5a) || code === 0x5f || code === 0x24 || code >= 0x80;
