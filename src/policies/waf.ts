@@ -102,7 +102,10 @@ export const schema = () => {
     detection: level.optional(),
     threshold: z.int().min(1).optional(),
     variables: z
-      .record(z.string().regex(/^\w+$/, "is no name of a variable such as allowed_methods"), z.union([z.string(), z.number()]))
+      .record(
+        z.string().regex(/^\w+$/, "is no name of a variable such as allowed_methods"),
+        z.union([z.string(), z.number()]),
+      )
       .optional(),
     exclude: z
       .array(
@@ -145,7 +148,11 @@ export interface WafConfig {
   /** Percent. */
   readonly sample: number;
   /** Absent: bodies are not looked at. */
-  readonly body?: { readonly inspect?: number; readonly tooLarge: "pass" | "refuse"; readonly kinds?: readonly WafBodyKind[] };
+  readonly body?: {
+    readonly inspect?: number;
+    readonly tooLarge: "pass" | "refuse";
+    readonly kinds?: readonly WafBodyKind[];
+  };
   /** Bytes of the answer; absent: answers are not looked at. */
   readonly response?: number;
 }
@@ -241,15 +248,18 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
     const readable = response.body && responseTypes.includes(type) && !response.headers.has("content-encoding");
     let held: Held | undefined;
     if (readable && response.body) held = await hold(response.body, inspect, response.headers.get("content-length"));
+    const asked = transaction.verdict().matches.length;
     transaction.response({ status: response.status, headers, body: held ? latin1(held, inspect) : "" });
     const verdict = transaction.verdict();
-    const facts = factsOf(verdict);
-    const earlier = exchange.record.policies.some(({ policy }) => policy === "waf");
-    const answer =
-      verdict.interruption && (verdict.interruption.phase > 2 || !earlier)
-        ? refuse(exchange, "waf", mode, "response-filtered", { ...(facts && { facts }) })
-        : undefined;
-    if (!verdict.interruption) pass(exchange, "waf", facts);
+    const { interruption, matches } = verdict;
+    // A record that tells of the request already gets what the response adds.
+    const told = exchange.record.policies.some(({ policy }) => policy === "waf");
+    const facts = factsOf(told ? { ...verdict, matches: matches.slice(asked) } : verdict);
+    const refuses = interruption && (interruption.phase > 2 || !told);
+    const answer = refuses
+      ? refuse(exchange, "waf", mode, "response-filtered", { ...(facts && { facts }) })
+      : undefined;
+    if (!refuses && (facts || !told)) pass(exchange, "waf", facts);
     if (!answer && !held) return;
     if (answer && held?.body instanceof ReadableStream) await held.body.cancel().catch(() => {});
     c.res = undefined;
@@ -257,7 +267,12 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
   }
 };
 
-const KINDS: Readonly<Record<WafBodyKind, string>> = { form: "URLENCODED", multipart: "MULTIPART", json: "JSON", xml: "XML" };
+const KINDS: Readonly<Record<WafBodyKind, string>> = {
+  form: "URLENCODED",
+  multipart: "MULTIPART",
+  json: "JSON",
+  xml: "XML",
+};
 
 function requestOf(c: GatewayContext, exchange: Exchange): WafRequest {
   const { method, url, cf } = c.req.raw as Request & { cf?: { httpProtocol?: string } };
