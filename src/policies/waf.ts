@@ -232,7 +232,7 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
       transaction.requestBody("");
       return undefined;
     }
-    const held = await hold(request.body, wanted, request.headers.get("content-length"));
+    const held = await hold(request.body, wanted, request.headers.get("content-length"), exchange.total);
     exchange.body = held.body;
     if (held.more && tooLarge === "refuse") return "body-too-large";
     transaction.requestBody(latin1(held, wanted), held.more);
