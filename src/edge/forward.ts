@@ -82,7 +82,7 @@ const isGatewayStatus = (status: number) => status >= 502 && status <= 504;
 export async function forward(exchange: Exchange, request: Request, course: Course): Promise<Outcome> {
   const { tries, timeouts, departure, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
-  departure.then(() => deadlines.end("client-closed"));
+  departure.whenGone(() => deadlines.end("client-closed"));
   if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
   if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
