@@ -14,9 +14,9 @@ console.log(`property tests draw by seed ${fuzzSeed} (PORTCULLIS_SEED)`);
 const drawn = { setupFiles: ["test/fuzz-seed.ts"], provide: { fuzzSeed } };
 
 /**
- * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, import/,
- * traffic/, seclang/, waf/, dev/ and the command line, in Node; and test/e2e and test/conformance, which start workerd, Redis and nginx as processes
- * of their own.
+ * Three projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `pure`: config/, import/ and
+ * traffic/, which keep nothing and touch nothing outside, so that their files share one process and load what they test once. `node`:
+ * all others, in Node; among them test/e2e and test/conformance, which start workerd, Redis and nginx as processes of their own.
  */
 export default defineConfig({
   test: {
@@ -37,10 +37,20 @@ export default defineConfig({
       {
         test: {
           ...drawn,
+          name: "pure",
+          environment: "node",
+          include: ["test/{config,import,traffic}/**/*.test.ts"],
+          isolate: false,
+          testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          ...drawn,
           name: "node",
           environment: "node",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/{table,policies,edge}/**"],
+          exclude: ["test/{table,policies,edge,config,import,traffic}/**"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },

@@ -14,7 +14,7 @@ export class Departure {
   }
 
   /** Calls it when the client leaves, or now where it has left. */
-  then(call: () => void): void {
+  whenGone(call: () => void): void {
     if (this.#gone) call();
     else this.#calls.push(call);
   }

@@ -74,7 +74,7 @@ const isPlatformStatus = (status: number) => status >= 520 && status <= 530;
 export async function forward(exchange: Exchange, request: Request, course: Course): Promise<Outcome> {
   const { tries, timeouts, departure, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
-  departure.then(() => deadlines.end("client-closed"));
+  departure.whenGone(() => deadlines.end("client-closed"));
   if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
   if (deadlines.ended) {
     // Nobody has been asked yet, so that all of the time was the client's.

@@ -32,7 +32,7 @@ import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { combined, rewrittenPath } from "./rewrite.ts";
-import { connectionEdits, upstreamHeaders, valueOf } from "./upstream-headers.ts";
+import { connectionEdits, receivedValue, upstreamHeaders } from "./upstream-headers.ts";
 import { relay } from "./websocket.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
@@ -47,7 +47,7 @@ export function createGateway(parts: GatewayParts): Hono<GatewayEnv> {
     const answered = answer(c, isolate, departure);
     // Else the runtime would end the request together with its client, and there would be no record of it. Not for the others, since
     // it costs as much as a timer.
-    departure.then(() => c.executionCtx.waitUntil(answered));
+    departure.whenGone(() => c.executionCtx.waitUntil(answered));
     return answered;
   });
   return app;
@@ -115,13 +115,13 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     // Half of what iterating over them costs (measured). What is asked of each request is looked up here: a call of Headers takes 0.01 of
     // a bare request, a look at this list next to nothing.
     request.headers.forEach((value, name) => void received.push([name, value]));
-    const length = Number(valueOf(received, "content-length") ?? 0);
+    const length = Number(receivedValue(received, "content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
     if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
-    if (/[/?#]/.test(valueOf(received, "host") ?? "")) return refuse("host-invalid");
+    if (/[/?#]/.test(receivedValue(received, "host") ?? "")) return refuse("host-invalid");
     if (request.method === "GET" || request.method === "HEAD")
-      strayBody = length > 0 || valueOf(received, "transfer-encoding") !== undefined;
+      strayBody = length > 0 || receivedValue(received, "transfer-encoding") !== undefined;
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes.at(found.route) as TableRoute) : isolate.unmatched;

@@ -22,10 +22,10 @@ export function upstreamHeaders(
     if (CONTROL.test(value)) return undefined;
     if (isStripped(name)) upstream.delete(name);
   }
-  for (const name of listedInConnection(valueOf(received, "connection"))) upstream.delete(name);
+  for (const name of listedInConnection(receivedValue(received, "connection"))) upstream.delete(name);
   for (const name of overrideCookies) removeCookie(upstream, name);
   if (client !== "") {
-    const came = settings.forwardedFor === "append" ? valueOf(received, "x-forwarded-for") : undefined;
+    const came = settings.forwardedFor === "append" ? receivedValue(received, "x-forwarded-for") : undefined;
     upstream.set("x-forwarded-for", came ? `${came}, ${client}` : client);
     upstream.set("x-real-ip", client);
   }
@@ -35,7 +35,7 @@ export function upstreamHeaders(
 }
 
 /** Of one of the request's headers as they came; its name in lower case. */
-export const valueOf = (received: Exchange["received"], name: string): string | undefined => {
+export const receivedValue = (received: Exchange["received"], name: string): string | undefined => {
   for (const header of received) if (header[0] === name) return header[1];
   return undefined;
 };
