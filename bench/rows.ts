@@ -14,7 +14,8 @@ import { type Running, startNginx, startWorkerd } from "./processes.ts";
  * - `gateway`, `routes`: the gateway with 10 and with 10,000 routes; `miss` and `routes-miss` ask it for a path of no route
  * - `limiter`, `leased`: the gateway with 10 routes and a limit, counted exactly or in leases
  * - `resilient`: the gateway with 10 routes and all that there is for bad days, on a good one
- * - `far`, `mirrored`: the gateway with 10 routes before an origin that answers after DISTANCE, without and with a mirror
+ * - `far`, `mirrored`: the gateway with 10 routes before an origin that answers after DISTANCE, without and with a mirror; `far-again`
+ *   is the first once more, in a process of its own
  */
 export type RowName =
   | "bare"
@@ -23,6 +24,7 @@ export type RowName =
   | "leased"
   | "resilient"
   | "far"
+  | "far-again"
   | "mirrored"
   | "routes"
   | "miss"
@@ -54,6 +56,7 @@ export async function startRows(names: readonly RowName[], nginx: boolean): Prom
     limiter: async () => row("limiter", worker("limited", { ...gatewayBindings, ...(await startStore()) })),
     resilient: () => row("resilient", worker("resilient", gatewayBindings)),
     far: () => row("far", worker("ten", { ...gatewayBindings, ORIGIN: far })),
+    "far-again": () => row("far-again", worker("ten", { ...gatewayBindings, ORIGIN: far })),
     mirrored: () => row("mirrored", worker("mirrored", { ...gatewayBindings, ORIGIN: far, SHADOW: origin })),
     leased: async () => row("leased", worker("leased", { ...gatewayBindings, ...(await startStore()) })),
     routes: () => row("routes", worker("ten-thousand", gatewayBindings)),

@@ -2,6 +2,10 @@
 import { Command, InvalidArgumentError } from "commander";
 import type { Algorithm } from "../src/policies/limit-script.ts";
 import { excess, type FleetScenario, simulateFleet, utilisation } from "../test/simulation/leases.ts";
+import { Progress } from "./progress.ts";
+
+/** Percent of what exact counting would have admitted (docs/limits.md). */
+const LEAST = 97;
 
 const number = (text: string): number => {
   const value = Number(text);
@@ -14,13 +18,19 @@ const { seed, isolates, json } = new Command("npm run simulate --")
   .option("--seed <n>", "decides everything that is random (default: another one each time)", number)
   .option("--isolates <n>", "in the fleet with skewed keys", number, 500)
   .option("--json", "print JSON")
+  .addHelpText(
+    "after",
+    `\nExits with 1 where a limit was exceeded, or less than ${LEAST} % of it admitted; with 2 for wrong options.`,
+  )
   .showHelpAfterError("(--help shows what is possible)")
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   .parse()
   .opts<{ seed?: number; isolates: number; json?: true }>();
 
 const TROUBLE = { clockSkew: 250, drift: 0.0002, dying: 0.05, latency: [2, 8], lost: 0.005 } as const;
 const chosen = seed ?? Math.floor(Math.random() * 2 ** 31);
 const rows = [];
+const progress = new Progress(9);
 for (const algorithm of ["fixedWindow", "slidingWindow", "tokenBucket"] satisfies Algorithm[]) {
   const scenarios: Record<string, Omit<FleetScenario, "seed">> = {
     [`${isolates} isolates, 100 skewed keys`]: {
@@ -41,6 +51,7 @@ for (const algorithm of ["fixedWindow", "slidingWindow", "tokenBucket"] satisfie
   };
   for (const [name, given] of Object.entries(scenarios)) {
     const scenario = { ...given, seed: chosen };
+    progress.step(`${algorithm}, ${name}`);
     const report = await simulateFleet(scenario);
     const { all, limited } = utilisation(report, scenario);
     rows.push({
@@ -55,6 +66,7 @@ for (const algorithm of ["fixedWindow", "slidingWindow", "tokenBucket"] satisfie
     });
   }
 }
+progress.end();
 if (json) console.log(JSON.stringify({ seed: chosen, trouble: TROUBLE, rows }, null, 2));
 else {
   console.log(
@@ -62,3 +74,6 @@ else {
   );
   console.table(rows);
 }
+const broken = rows.filter((row) => row["over the limit"] > 0 || row["% of what exact counting admits"] < LEAST);
+for (const { algorithm, fleet } of broken) console.error(`failed  ${algorithm}, ${fleet}`);
+process.exitCode = broken.length === 0 ? 0 : 1;

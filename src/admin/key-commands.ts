@@ -2,9 +2,11 @@
 import { parseDuration } from "../config/duration.ts";
 import type { ApiKeyConfig } from "../policies/api-key.ts";
 import type { IndexedKey } from "../policies/api-key-format.ts";
-import type { MemberPolicy } from "../policies/contract.ts";
 import type { RouteTable } from "../table/table.ts";
-import { createKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
+import { configsOf } from "./configs.ts";
+import { firstLine } from "./first-line.ts";
+import { createKey, idOfKey, type KeyWishes, listKeys, type MadeKey, revokeKey, rotateKey, stateOf } from "./keys.ts";
+import { scopesOf } from "./scopes.ts";
 import { type StoreOptions, withStore } from "./store.ts";
 
 interface Output {
@@ -37,15 +39,16 @@ export const createCommand = (options: CreateOptions): Promise<Output> =>
       throw new Error(`the routes declare the consumer "${consumer}"; give it groups and a plan there`);
     if (plan !== undefined && !table.plans?.[plan])
       throw new Error(`the routes declare no plan "${plan}"${among(Object.keys(table.plans ?? {}))}`);
-    const scopes = scope.split(" ").filter((one) => one !== "");
+    const scopes = scopesOf(scope);
+    const now = Date.now();
     const wishes: KeyWishes = {
       consumer,
       ...(scopes.length > 0 && { scopes }),
       ...(group.length > 0 && { groups: group }),
       ...(plan !== undefined && { plan }),
-      ...(expires !== undefined && { expires: Date.now() + milliseconds("--expires", expires) }),
+      ...(expires !== undefined && { expires: now + lifetime(expires) }),
     };
-    const made = await createKey(redis, prefix, wishes);
+    const made = await createKey(redis, prefix, wishes, now);
     return madeOutput(made, options, `key ${made.record.id} of ${consumer}`);
   });
 
@@ -55,11 +58,15 @@ export const rotateCommand = (id: string, options: KeyOptions & { overlap: strin
     const made = await rotateKey(redis, prefixOf(table, options.prefix), id, { overlap });
     const { old } = made;
     const until = old.revoked === undefined ? `goes on until ${timeOf(old.expires)}` : "is revoked";
-    return madeOutput(made, options, `key ${made.record.id} of ${old.consumer}; ${id} ${until}`, { old: shown(old) });
+    return madeOutput(made, options, `${id} of ${old.consumer} ${until}. New key ${made.record.id}`, {
+      old: shown(old),
+    });
   });
 
-export const revokeCommand = (id: string, options: KeyOptions): Promise<Output> =>
+/** `given`: an id, or `-` for the key itself, in the first line of `input`. */
+export const revokeCommand = (given: string, options: KeyOptions, input: AsyncIterable<unknown>): Promise<Output> =>
   withStore(options, async ({ redis, compiled }) => {
+    const id = given === "-" ? await idOfKey(redis, await firstLine(input)) : given;
     const revoked = await revokeKey(redis, id);
     if (options.json) return { out: JSON.stringify(shown(revoked)) };
     const lag = Math.max(0, ...apiKeys(compiled.table).map(({ maxAge }) => maxAge)) / 1_000;
@@ -140,14 +147,7 @@ function columns(head: readonly string[], rows: readonly (readonly string[])[]):
     .join("\n");
 }
 
-/** What all apiKey policies of the table go by, also within others. */
-function apiKeys(table: RouteTable): ApiKeyConfig[] {
-  const within = ({ policy, config }: MemberPolicy): ApiKeyConfig[] =>
-    policy === "apiKey"
-      ? [config as ApiKeyConfig]
-      : ((config as { members?: readonly MemberPolicy[] } | null)?.members?.flatMap?.(within) ?? []);
-  return table.policies.flatMap(within);
-}
+const apiKeys = (table: RouteTable) => configsOf<ApiKeyConfig>(table, "apiKey");
 
 function prefixOf(table: RouteTable, wanted: string | undefined): string {
   const prefixes = [...new Set(apiKeys(table).map(({ prefix }) => prefix))];
@@ -169,6 +169,13 @@ function refuseStranger(table: RouteTable, consumer: string, prefix: string): vo
 }
 
 const among = (names: readonly string[]): string => (names.length === 0 ? "" : `; there is ${names.join(", ")}`);
+
+function lifetime(text: string): number {
+  const ms = milliseconds("--expires", text);
+  if (ms === 0)
+    throw new Error(`--expires ${text} is a key that was never good; write how long it is to be, such as 90d`);
+  return ms;
+}
 
 function milliseconds(option: string, text: string): number {
   const ms = parseDuration(text);

@@ -57,6 +57,14 @@ export async function findKey(redis: Redis, id: string): Promise<IndexedKey> {
   return JSON.parse(json);
 }
 
+/** The id of a key that somebody has. Throws when the store does not know it. */
+export async function idOfKey(redis: Redis, key: string): Promise<string> {
+  const hash = await sha256(key);
+  const found = (await listKeys(redis)).find((one) => one.hash === hash);
+  if (!found) throw new Error("there is no such key; is it of another gateway, or did it end more than 90 days ago?");
+  return found.id;
+}
+
 /** From now on the store does not know the key; isolates that do forget it within the policy's `maxAge`. */
 export async function revokeKey(redis: Redis, id: string, now = Date.now()): Promise<IndexedKey> {
   const found = await findKey(redis, id);
@@ -70,7 +78,7 @@ export async function revokeKey(redis: Redis, id: string, now = Date.now()): Pro
 
 /**
  * A new key for whom the old one was for. The old one goes on for `overlap` ms, or until it would have expired anyway. Throws when the
- * old one is not live.
+ * old one is not live, or was rotated before: what is left of its life is the overlap, which a new key must not inherit.
  */
 export async function rotateKey(
   redis: Redis,
@@ -82,6 +90,7 @@ export async function rotateKey(
   const found = await findKey(redis, id);
   const state = stateOf(found, now);
   if (state !== "live") throw new Error(`the key ${id} is ${state}; make a new one with gateway keys create`);
+  if (found.rotated !== undefined) throw new Error(`the key ${id} was rotated to ${found.rotated}; rotate that one`);
   const { consumer, scopes, groups, plan, created, expires } = found;
   const again = lifetime ?? (expires === undefined ? undefined : expires - created);
   const made = await createKey(
@@ -97,8 +106,9 @@ export async function rotateKey(
     now,
   );
   if (overlap === 0) return { ...made, old: await revokeKey(redis, id, now) };
-  const old: IndexedKey = { ...found, expires: Math.min(expires ?? Number.POSITIVE_INFINITY, now + overlap) };
-  const { hash, ...record } = old;
+  const until = Math.min(expires ?? Number.POSITIVE_INFINITY, now + overlap);
+  const old: IndexedKey = { ...found, expires: until, rotated: made.record.id };
+  const { hash, rotated: _, ...record } = old;
   const write = redis.multi();
   // Only if it is there: a key that was revoked meanwhile stays so.
   write.set(recordKey(hash), JSON.stringify(record), { pxat: record.expires as number, xx: true });

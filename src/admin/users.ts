@@ -1,7 +1,10 @@
 /** `gateway users`: names and passwords for the policy basic. Passwords come over stdin, where neither the shell nor `ps` sees them. */
 import type { Redis } from "@upstash/redis";
-import { type StoredUser, USER, userKey } from "../policies/basic.ts";
+import { type BasicConfig, type StoredUser, USER, userKey } from "../policies/basic.ts";
 import { hashPassword } from "../policies/password.ts";
+import { configsOf } from "./configs.ts";
+import { firstLine } from "./first-line.ts";
+import { scopesOf } from "./scopes.ts";
 import { type StoreOptions, withStore } from "./store.ts";
 
 /** Redis hash of all users, name to a ListedUser as JSON. Only the command line reads it. */
@@ -31,9 +34,11 @@ export async function setCommand(
 ): Promise<{ out: string }> {
   if (!USER.test(name)) throw new Error("a user's name has 1 to 128 visible characters and no colon");
   const password = await hashPassword(await passwordFrom(input));
-  return withStore(options, async ({ redis }) => {
+  return withStore(options, async ({ redis, compiled: { table } }) => {
+    if (!configsOf<BasicConfig>(table, "basic").some(({ store }) => store))
+      throw new Error("no route takes users of the store; add basic({ store: true }) to one");
     const { consumer, scope = "" } = options;
-    const scopes = scope.split(" ").filter((one) => one !== "");
+    const scopes = scopesOf(scope);
     const facts = { ...(consumer !== undefined && { consumer }), ...(scopes.length > 0 && { scopes }) };
     const listed: ListedUser = { name, ...facts, changed: Date.now() };
     const stored: StoredUser = { password, ...facts };
@@ -71,14 +76,8 @@ async function listUsers(redis: Redis): Promise<ListedUser[]> {
 
 const shown = ({ changed, ...user }: ListedUser) => ({ ...user, changed: new Date(changed).toISOString() });
 
-/** The first line. */
 async function passwordFrom(input: AsyncIterable<unknown>): Promise<string> {
-  let text = "";
-  for await (const chunk of input) {
-    text += String(chunk);
-    if (text.includes("\n")) break;
-  }
-  const password = text.split(/\r?\n/, 1)[0] as string;
+  const password = await firstLine(input);
   if (password.length < SHORTEST) throw new Error(`the password on stdin has less than ${SHORTEST} characters`);
   return password;
 }

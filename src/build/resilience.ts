@@ -9,7 +9,7 @@ const IDEMPOTENT = ["DELETE", "GET", "HEAD", "OPTIONS", "PUT"] as const;
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 
-/** Envoy's retry policy and retry budget: 25 ms of backoff, at most ten times that, 20 % of what is under way and 3 in any case. */
+/** Envoy's retry policy and retry budget: 25 ms of backoff, at most ten times that, 20 % of the requests and 3 in any case. */
 export function resolveRetry(options: RetryOptions): TableRetry {
   const { attempts = 2, on = ["connection", 503], methods = "idempotent", backoff, maxBody, budget } = options;
   const minimum = milliseconds(backoff?.minimum ?? "0s");

@@ -63,8 +63,8 @@ export interface RetryOptions {
   /** Largest body that is kept in memory for another try, in bytes. Default: 65536. A larger one is sent once. */
   readonly maxBody?: number;
   /**
-   * Of the requests of this route in one isolate, how many percent may be tried again, and how many further tries may be under way in
-   * any case. Default: 20 and 3 (Envoy's retry budget).
+   * Of the requests of this route in one isolate, how many percent may be tried again, and how many further tries there may be in ten
+   * seconds in any case. Default: 20 and 3 (Envoy's retry budget; docs/resilience.md says how it is counted).
    */
   readonly budget?: { readonly percent?: number; readonly minimum?: number };
 }

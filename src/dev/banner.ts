@@ -15,6 +15,12 @@ export function bannerText({ running, table, requests, paint }: BannerFacts): st
   for (const [name, address, remark] of running) {
     lines.push(`  ${paint("bold", name.padEnd(8))} ${address.padEnd(26)} ${paint("dim", remark)}`.trimEnd());
   }
+  const listeners = table.listeners ?? [];
+  if (listeners.some(({ protocol }) => protocol === "https") && running[0]) {
+    const host = listeners.find(({ protocol, host }) => protocol === "https" && host)?.host?.replace("*", "www");
+    const command = `curl -i -H "X-Forwarded-Proto: https"${host ? ` -H "Host: ${host}"` : ""} ${running[0][1]}/`;
+    lines.push("", paint("dim", "  # the listeners for https, as if TLS had ended in front"), `  ${command}`);
+  }
   for (const [hosts, routes] of byHosts(table)) {
     lines.push("", paint("bold", hosts || "any host"));
     const rows = routes.flatMap((route) => route.matches.map((match) => rowOf(route, match, table)));

@@ -10,7 +10,7 @@ import { type Duplex, Transform } from "node:stream";
 import { problems } from "../table/problems.ts";
 import { close as closeServer, listen } from "./loopback.ts";
 
-/** A gateway that runs somewhere on loopback. */
+/** A gateway that runs somewhere on loopback, and is told the whole URL in the request line (RFC 9112, 3.2.2). */
 export interface Version {
   readonly port: number;
   close(): Promise<void>;
@@ -104,7 +104,7 @@ export async function startFront(port: number): Promise<Front> {
       host: "127.0.0.1",
       port: generation.version.port,
       method: incoming.method as string,
-      path: incoming.url as string,
+      path: urlOf(incoming),
       headers,
       // A connection for each request: none is closed by one side just when the other uses it again.
       agent: false,
@@ -144,7 +144,7 @@ export async function startFront(port: number): Promise<Front> {
     gateway.on("error", () => client.destroy());
     gateway.on("close", () => client.destroy());
     const headers = requestHeaders(incoming);
-    let text = `${incoming.method} ${incoming.url} HTTP/1.1\r\n`;
+    let text = `${incoming.method} ${urlOf(incoming)} HTTP/1.1\r\n`;
     for (let i = 0; i < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
     gateway.write(`${text}\r\n`, "latin1");
     gateway.write(head);
@@ -195,6 +195,15 @@ function pacedBody(): Transform {
       pause = 1;
     },
   });
+}
+
+/**
+ * The whole URL, as it came. Who speaks to loopback may say that TLS has ended in front of it, as it has in front of a Worker: so the
+ * routes behind listeners for https can be reached.
+ */
+function urlOf({ url, headers }: IncomingMessage): string {
+  const scheme = headers["x-forwarded-proto"] === "https" ? "https" : "http";
+  return `${scheme}://${headers.host ?? ""}${url}`;
 }
 
 /** As they came, and with what Cloudflare adds: the address of who connected. Whoever reaches loopback may say another. */

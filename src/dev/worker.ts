@@ -57,8 +57,9 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
             ]),
           ),
         },
-        // Miniflare's own entrance would parse the URL and rewrite headers before the gateway sees them.
-        dev: { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] },
+        // Miniflare's own entrance would parse the URL and rewrite headers before the gateway sees them. `proxy`: the request line says
+        // the whole URL, scheme included, and the Worker gets it unparsed (measured).
+        dev: { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0, proxy: true }] },
       },
     ],
   });

@@ -1,17 +1,17 @@
 /** Asking a cluster: one try after the other, each under its deadlines, until one has an answer to give. */
-import { connect } from "cloudflare:sockets";
 import type { Exchange } from "../policies/contract.ts";
 import { canHold, hold } from "../policies/held-body.ts";
 import type { ProblemCode } from "../table/problems.ts";
 import type { TableRetry, Timeouts } from "../table/table.ts";
 import { parseRetryAfter } from "../traffic/backoff.ts";
-import type { RetryBudget } from "../traffic/budget.ts";
 import type { Outcome as Result } from "../traffic/outcome.ts";
-import { decideRetry } from "../traffic/retry.ts";
+import type { Refusal } from "../traffic/pool.ts";
+import { type Retrying, Series } from "../traffic/series.ts";
+import type { Choice, Tries } from "../traffic/tries.ts";
 import { certificateRefused, isTlsFailure } from "./certificate.ts";
+import type { Departure } from "./departure.ts";
 import { isEndless } from "./endless.ts";
 import type { Ingress } from "./environment.ts";
-import type { Choice, Tries } from "./tries.ts";
 import { type Upload, upload } from "./upload.ts";
 
 /** One place to ask, ready to be asked. */
@@ -29,6 +29,7 @@ export interface Course {
   /** Makes a choice ready to be asked. */
   readonly prepare: (choice: Choice) => Attempt | Promise<Attempt>;
   readonly timeouts: Timeouts;
+  readonly departure: Departure;
   /** The total is the client's own wish, and its end tells nothing about who was asked. */
   readonly impatient?: boolean;
   /** Largest request body, in bytes. */
@@ -39,7 +40,7 @@ export interface Course {
    * `cut`: when there is no time for the try that would be next, the answer is 504, as the Gateway API has it (GEP-1742: the request
    * timeout covers the whole series); else it is what the last try brought.
    */
-  readonly retry?: { readonly rules: TableRetry; readonly budget: RetryBudget; readonly cut: boolean } | undefined;
+  readonly retry?: (Retrying & { readonly cut: boolean }) | undefined;
 }
 
 export interface Outcome {
@@ -56,9 +57,6 @@ export type Answer =
   /** `retryAfter` in milliseconds. */
   | { readonly failed: ProblemCode; readonly retryAfter?: number };
 
-// Methods that may be repeated without asking (RFC 9110, 9.2.2).
-const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]);
-
 // What Cloudflare answers in the origin's place (520 to 530), by what went wrong there: 522 and 524 are timeouts, 525 and 526 the
 // handshake and the certificate.
 const PLATFORM: Readonly<Record<number, ProblemCode>> = {
@@ -69,20 +67,20 @@ const PLATFORM: Readonly<Record<number, ProblemCode>> = {
 };
 const isPlatformStatus = (status: number) => status >= 520 && status <= 530;
 
-// Answers of an ingress that has no one to ask: the next backend may.
-const isGatewayStatus = (status: number) => status >= 502 && status <= 504;
-
 /**
- * Asks until an answer is good, or nobody may be asked any more. Without `retry`, only the next priorities are asked, and only when
- * the request can be repeated: an idempotent method, and no body or one that is held in memory. The last answer of a cluster is given
- * as it is, also a 503; only what no cluster said becomes a problem.
+ * Asks until an answer is good, or nobody may be asked any more (traffic/series.ts). The last answer of a cluster is given as it is,
+ * also a 503; only what no cluster said becomes a problem.
  */
 export async function forward(exchange: Exchange, request: Request, course: Course): Promise<Outcome> {
-  const { tries, timeouts, maxBody, retry } = course;
+  const { tries, timeouts, departure, maxBody, retry } = course;
   const deadlines = new Deadlines(timeouts.total);
-  request.signal.addEventListener("abort", () => deadlines.end("client-closed"));
+  departure.then(() => deadlines.end("client-closed"));
   if (retry) await holdForRetry(exchange, request, retry.rules, deadlines);
-  if (deadlines.ended) return { answer: { failed: deadlines.ended }, copy: undefined };
+  if (deadlines.ended) {
+    // Nobody has been asked yet, so that all of the time was the client's.
+    const failed = deadlines.ended === "upstream-timeout" ? "request-timeout" : deadlines.ended;
+    return { answer: { failed }, copy: undefined };
+  }
   const sending = upload(exchange, request, maxBody, (why) => deadlines.end(why), course.copied);
   const replayable = sending.sent === undefined;
   // While the client still sends, the time is also its own: it could have any cluster ejected by sending nothing.
@@ -93,15 +91,13 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
     },
     () => {},
   );
-  const mayFailOver = replayable && IDEMPOTENT.has(request.method);
-  const mayRetryLate = retry !== undefined && mayRepeatLate(retry.rules, request.method);
+  const series = new Series(tries, request.method, replayable, retry, Math.random);
   let choice: Choice | undefined;
   let answer: Answer | undefined;
-  let retrying = false;
-  retry?.budget.began();
+  series.began();
   try {
-    for (let asked = 1; !deadlines.ended; asked++) {
-      const next = tries.next(Date.now(), asked > 1 && !retrying);
+    while (!deadlines.ended) {
+      const next = series.choose(Date.now());
       // Nobody else may be asked, so what the last one said is the answer.
       if ("none" in next) {
         answer ??= refusedBy(next);
@@ -109,27 +105,28 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
       }
       if (answer && "response" in answer) await answer.response.body?.cancel();
       choice = next;
-      const last = !mayRetryLate && !(mayFailOver && tries.further);
-      answer = await tryOnce(choice, asked, last);
-      if (retrying) retry?.budget.release();
-      retrying = false;
-      const outcome = resultOf(answer);
-      if (deadlines.ended || outcome === 101) break;
-      if (retry) {
-        const now = Date.now();
-        const { method } = request;
-        const facts = { method, replayable, tries: asked, outcome, remaining: deadlines.total - now };
-        const retryAfter = retryAfterOf(answer, now);
-        const verdict = decideRetry(retry.rules, { ...facts, retryAfter }, retry.budget, Math.random);
-        retrying = "after" in verdict;
-        if ("after" in verdict && verdict.after >= 1) await deadlines.pause(verdict.after);
-        if ("not" in verdict && verdict.not === "time" && retry.cut) deadlines.end("upstream-timeout");
-      }
-      if (!retrying && !(mayFailOver && tries.further && isUnserved(answer))) break;
+      answer = await tryOnce(choice, series.tries, series.isLast);
+      if (deadlines.ended) break;
+      const now = Date.now();
+      const { after, notRetried } = series.ended(
+        resultOf(answer),
+        now,
+        deadlines.total - now,
+        retryAfterOf(answer, now),
+      );
+      const attempt = exchange.record.attempts.at(-1);
+      if (notRetried && attempt) attempt.notRetried = notRetried;
+      if (notRetried === "time" && retry?.cut) deadlines.end("upstream-timeout");
+      if (after === undefined) break;
+      if (after >= 1) await deadlines.pause(after);
     }
   } finally {
-    if (retrying) retry?.budget.release();
-    retry?.budget.ended();
+    series.over();
+  }
+  if (deadlines.ended === "upstream-timeout" && (await sending.stalled?.())) {
+    deadlines.ended = "request-timeout";
+    const attempt = exchange.record.attempts.at(-1);
+    if (attempt?.error) attempt.error = deadlines.ended;
   }
   if (deadlines.ended || !answer) answer = { failed: deadlines.ended ?? "backend-missing" };
   if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
@@ -152,10 +149,9 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   }
 }
 
-const refusedBy = (choice: ReturnType<Tries["next"]>): Answer => {
-  if (!("none" in choice)) return { failed: "backend-missing" };
-  if (choice.none === "breaker-open") return { failed: "breaker-open", retryAfter: choice.retryAfterMs };
-  return { failed: choice.none === "overloaded" ? "backend-overloaded" : "no-healthy-backend" };
+const refusedBy = (refusal: Refusal): Answer => {
+  if (refusal.none === "breaker-open") return { failed: "breaker-open", retryAfter: refusal.retryAfterMs };
+  return { failed: refusal.none === "overloaded" ? "backend-overloaded" : "no-healthy-backend" };
 };
 
 /** Tells the cluster that it is not the first; the headers themselves are also those of other tries and of mirrors. */
@@ -171,12 +167,6 @@ const retryAfterOf = (answer: Answer, now: number): number | undefined =>
     ? parseRetryAfter(answer.response.headers.get("retry-after"), now)
     : undefined;
 
-/** Nobody behind the place that was asked has dealt with the request. */
-const isUnserved = (answer: Answer): boolean => "failed" in answer || isGatewayStatus(answer.response.status);
-
-const mayRepeatLate = ({ on, methods }: TableRetry, method: string): boolean =>
-  on.includes("timeout") && (!methods || methods.includes(method));
-
 /** What the answer says about the place that gave it. A connection that does not stand in time is none, as with Envoy. */
 function resultOf(answer: Answer): Result {
   if ("response" in answer) return answer.response.status;
@@ -184,7 +174,7 @@ function resultOf(answer: Answer): Result {
   return OF_THE_CLIENT.has(answer.failed) ? "cancelled" : "connection";
 }
 
-const OF_THE_CLIENT = new Set<ProblemCode>(["client-closed", "bad-request", "body-too-large"]);
+const OF_THE_CLIENT = new Set<ProblemCode>(["client-closed", "bad-request", "request-timeout", "body-too-large"]);
 
 /** A body that can be sent again is in memory before it is sent at all: while it streams, there is no telling how much came through. */
 async function holdForRetry(
@@ -227,8 +217,9 @@ async function ask(
     deadlines.begin();
     sent.then(heard, () => {});
   } else heard();
-  if (ingress.probe && !answeredLately(ingress, started, timeouts.connect)) {
-    deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(ingress, timeouts.connect / 2, giveUp));
+  const { probe } = ingress;
+  if (probe && !answeredLately(ingress, started, timeouts.connect)) {
+    deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(probe, timeouts.connect / 2, giveUp));
   }
   const log = (facts: { status: number } | { error: string }) =>
     exchange.record.attempts.push({ backend, ...(region && { region }), ...facts, ms: Date.now() - started });
@@ -404,19 +395,22 @@ async function underDeadline(
   deadlines: Deadlines,
   late: Promise<ProblemCode>,
 ): Promise<Response | ProblemCode> {
-  if (!response.body) return response;
   const { status, statusText, headers } = response;
   const init = { status, statusText, headers, encodeBody: "manual" } as const;
   const stated = headers.get("content-length") ?? "";
   const length = /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
   if (length === undefined || length > FIRST_FLIGHT) {
+    if (!response.body) return response;
     const pipe = length === undefined ? new IdentityTransformStream() : new FixedLengthStream(length);
     deadlines.cutsBody = true;
     return new Response(response.body.pipeThrough(pipe, { signal: deadlines.controller().signal }), init);
   }
+  if (length === 0) return response;
   const read = response.arrayBuffer().catch(() => "upstream-invalid" as const);
   const body = await Promise.race([read, late]);
-  return typeof body === "string" ? body : new Response(body, init);
+  if (typeof body === "string") return body;
+  // Nothing of a length is the answer to HEAD, or a 304.
+  return body.byteLength === 0 ? response : new Response(body, init);
 }
 
 // When each ingress last answered; while that is fresh, a slow answer is no sign of a dead connection.
@@ -428,9 +422,15 @@ const answeredLately = (ingress: Ingress, now: number, within: number) => now - 
  * connection of our own is tried: if it does not open in the other half, neither did the first. An error that comes at once (the
  * platform refuses to connect to its own addresses) tells nothing, and the wait goes on.
  */
-async function probeConnection(ingress: Ingress, within: number, giveUp: (why: ProblemCode) => void): Promise<void> {
-  if (!ingress.probe) return;
-  const socket = connect(ingress.probe);
+async function probeConnection(
+  probe: Ingress["probe"] & object,
+  within: number,
+  giveUp: (why: ProblemCode) => void,
+): Promise<void> {
+  // Not at the top, and no failure where there is none: offline/ runs this file in Node.
+  const sockets = await import("cloudflare:sockets").catch(() => {});
+  if (!sockets) return;
+  const socket = sockets.connect(probe);
   const expired = new Promise<"expired">((resolve) => setTimeout(() => resolve("expired"), within));
   const opened = await Promise.race([
     socket.opened.then(() => "open" as const).catch(() => "unknown" as const),

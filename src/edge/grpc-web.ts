@@ -40,6 +40,7 @@ const BY_STATUS: Readonly<Record<number, number>> = {
 const BY_CODE: Partial<Record<ProblemCode, number>> = {
   "client-closed": 1, // CANCELLED
   "upstream-timeout": 4, // DEADLINE_EXCEEDED
+  "request-timeout": 4,
   "body-too-large": 8, // RESOURCE_EXHAUSTED
   "rate-limited": 8,
   "method-not-allowed": 12, // UNIMPLEMENTED: gRPC calls with POST alone

@@ -5,15 +5,13 @@
 import { Redis } from "@upstash/redis/cloudflare";
 import { hash32 } from "../table/split.ts";
 import type { EdgeTable, TableBackend, TableCluster, TableHealth } from "../table/table.ts";
-import { type Endpoints, endpointKey } from "../traffic/endpoint.ts";
+import { type Endpoints, endpointKey, HEALTH_LIFETIME } from "../traffic/endpoint.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
 
 /** By endpoint: whether it counts as healthy, and how many findings in a row say the opposite. */
 type Findings = Readonly<Record<string, Finding>>;
 type Finding = readonly [healthy: 0 | 1, against: number];
 
-// Seconds. When the trigger no longer runs, what it once found must not hold for ever: then all count as healthy.
-const LIFETIME = 600;
 // Milliseconds for the store. Nobody waits for it but the check itself.
 const PATIENCE = 5_000;
 // Connections that a Worker may wait for at once (Workers, "Simultaneous open connections").
@@ -42,12 +40,12 @@ export async function checkHealth(table: EdgeTable, env: unknown): Promise<void>
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  await store.set(key, after, { ex: LIFETIME });
+  await store.set(key, after, { px: HEALTH_LIFETIME });
   for (const { key, backend } of turned)
     console.log(line({ event: "health", backend: backend.name, healthy: after[key]?.[0] === 1 }));
 }
 
-/** Tells `endpoints` what was found last. Keeps what they know when the store is away. */
+/** Tells `endpoints` what was found last. When the store is away, they keep what they know until it is too old. */
 export async function readHealth(table: EdgeTable, env: unknown, endpoints: Endpoints): Promise<void> {
   try {
     const watched = watchedBy(table, env);

@@ -1,6 +1,7 @@
 /**
- * Whom a request is sent to, try by try. A route whose clusters have nothing that must be remembered (no outlier detection, breaker,
- * health checks or cap) has its list of backends and that is all; the others ask the pool, whose state is the isolate's.
+ * Among whom a request's tries choose (traffic/tries.ts). A route whose clusters have nothing that must be remembered (no outlier
+ * detection, breaker, health checks or cap) has its list of backends and that is all; the others ask the pool, whose state is the
+ * isolate's.
  */
 import type { Exchange } from "../policies/contract.ts";
 import { subscriberOf } from "../table/cidr.ts";
@@ -14,28 +15,10 @@ import type {
   TableRetry,
 } from "../table/table.ts";
 import { RetryBudget } from "../traffic/budget.ts";
-import { type Endpoint, Endpoints } from "../traffic/endpoint.ts";
-import { chain, Pool, type PoolMember, type Refusal } from "../traffic/pool.ts";
+import { Endpoints } from "../traffic/endpoint.ts";
+import { chain, Pool, type RequestFacts } from "../traffic/pool.ts";
+import { ListTries, PoolTries, type Tries } from "../traffic/tries.ts";
 import { cookieValue, queryValue } from "./request-target.ts";
-
-/** One place to send the request to. */
-export interface Choice {
-  /** Position in the table's backends. */
-  readonly backend: number;
-  /** What is remembered of it, where anything is. */
-  readonly endpoint?: Endpoint;
-  readonly affinity?: PoolMember["affinity"];
-}
-
-export interface Tries {
-  /** Whether a priority is left that has not been asked: without a retry being configured, one place of each may be. */
-  readonly further: boolean;
-  /**
-   * `onward`: of another priority than those that have been asked, while anyone there may be, and nobody who has been asked before:
-   * that would be a retry.
-   */
-  next(now: number, onward: boolean): Choice | Refusal;
-}
 
 /** Tells `endpoints` what the health checks have found. Never throws. */
 export type HealthReader = (table: EdgeTable, env: unknown, endpoints: Endpoints) => Promise<void>;
@@ -85,8 +68,7 @@ export class Traffic {
     const declared = action.kind === "pool" ? (this.#table.pools[action.pool] as TablePool) : action;
     const pool = this.#poolOf(declared);
     if (!pool) return new ListTries((declared as ForwardAction).backends);
-    const levels = "levels" in declared ? declared.levels.length : declared.backends.length;
-    return new PoolTries(pool, levels, exchange, request);
+    return new PoolTries(pool, new EdgeFacts(exchange, request), Math.random);
   }
 
   budgetOf(retry: TableRetry): RetryBudget {
@@ -117,55 +99,14 @@ export class Traffic {
   }
 }
 
-class ListTries implements Tries {
-  readonly #backends: readonly number[];
-  #tried = 0;
-
-  constructor(backends: readonly number[]) {
-    this.#backends = backends;
-  }
-
-  get further(): boolean {
-    return this.#tried < this.#backends.length;
-  }
-
-  /** After the last one comes the first again: with one backend alone, a retry has nowhere else to go. */
-  next(): Choice {
-    return { backend: this.#backends[this.#tried++ % this.#backends.length] as number };
-  }
-}
-
-class PoolTries implements Tries {
-  readonly #pool: Pool;
-  readonly #levels: number;
+/** What choosing a place may ask of a request. */
+class EdgeFacts implements RequestFacts {
   readonly #exchange: Exchange;
   readonly #request: Request;
-  /** To be passed over, the last one asked last. */
-  #tried: Endpoint[] = [];
-  readonly #sent: Endpoint[] = [];
-  /** The priorities that have been asked, by their endpoints; one twice where nobody further on could be asked in its place. */
-  readonly #asked: (readonly Endpoint[])[] = [];
 
-  constructor(pool: Pool, levels: number, exchange: Exchange, request: Request) {
-    this.#pool = pool;
-    this.#levels = levels;
+  constructor(exchange: Exchange, request: Request) {
     this.#exchange = exchange;
     this.#request = request;
-  }
-
-  get further(): boolean {
-    return this.#asked.length < this.#levels;
-  }
-
-  next(now: number, onward: boolean): Choice | Refusal {
-    if (onward) this.#tried = [...this.#asked.flat(), ...this.#tried];
-    const choice = this.#pool.pick(this, this.#tried, now, Math.random);
-    if ("none" in choice) return choice;
-    if (onward && this.#sent.includes(choice.endpoint)) return { none: "no-healthy" };
-    this.#tried.push(choice.endpoint);
-    this.#sent.push(choice.endpoint);
-    if (onward || !this.#asked.includes(choice.peers)) this.#asked.push(choice.peers);
-    return choice;
   }
 
   get location(): Record<string, string> | undefined {

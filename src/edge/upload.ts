@@ -9,6 +9,8 @@ export interface Upload {
   readonly body: ReadableStream<Uint8Array> | Uint8Array | null;
   /** Resolves when all of a stream is sent, and rejects when either end breaks off. */
   readonly sent?: Promise<void>;
+  /** Whether the client is who was waited for; to be asked when the exchange has been ended, which ends the stream. */
+  readonly stalled?: () => Promise<boolean>;
   /** What went through, for mirrors; undefined where it broke off or was larger than asked for. */
   readonly copy: Promise<Uint8Array | null | undefined> | Uint8Array | null | undefined;
 }
@@ -37,7 +39,8 @@ export function upload(
   // A stated length has been held against the limit already. The runtime cannot pipe what a policy put together.
   const plain = stated !== null && body === request.body;
   const parts = copied > 0 && Number(stated ?? 0) <= copied ? new Parts(copied) : undefined;
-  const sent = plain && !parts ? pipe(body, writable, end) : pump(body, writable, limit, end, parts);
+  const waiting: Waiting = { forClient: async () => false };
+  const sent = plain && !parts ? pipe(body, writable, end, waiting) : pump(body, writable, limit, end, waiting, parts);
   const copy =
     parts &&
     sent.then(
@@ -46,7 +49,12 @@ export function upload(
     );
   // Who cares listens to it; the others learn from `fetch`.
   sent.catch(() => {});
-  return { body: readable, sent, copy };
+  const stalled = () => waiting.forClient();
+  return { body: readable, sent, stalled, copy };
+}
+
+interface Waiting {
+  forClient: () => Promise<boolean>;
 }
 
 // Milliseconds.
@@ -56,9 +64,17 @@ async function pipe(
   body: ReadableStream<Uint8Array>,
   writable: WritableStream<Uint8Array>,
   end: (why: ProblemCode) => void,
+  waiting: Waiting,
 ): Promise<void> {
+  const piped = body.pipeTo(writable, { preventAbort: true, preventCancel: true });
+  const settled = piped.then(
+    () => false,
+    () => false,
+  );
+  // What waits for the cluster fails with its request; what waits for the client goes on waiting (measured).
+  waiting.forClient = () => Promise.race([settled, scheduler.wait(CLUSTER_FIRST).then(() => true)]);
   try {
-    await body.pipeTo(writable, { preventAbort: true, preventCancel: true });
+    await piped;
   } catch (error) {
     // The runtime says of both ends that it was the source (measured). A cluster that broke off fails `fetch` at once or has answered,
     // so that who still waits then waits for the client.
@@ -73,24 +89,32 @@ async function pump(
   writable: WritableStream<Uint8Array>,
   limit: number,
   end: (why: ProblemCode) => void,
+  waiting: Waiting,
   parts?: Parts,
 ): Promise<void> {
   const reader = body.getReader({ mode: "byob" });
   const writer = writable.getWriter();
   let buffer = new ArrayBuffer(64 * 1024);
+  let reading = true;
+  waiting.forClient = async () => reading;
   for (let bytes = 0; ; ) {
     const part = await reader.read(new Uint8Array(buffer)).catch((error) => {
       end("bad-request");
       throw error;
     });
-    if (part.done) return writer.close();
+    if (part.done) {
+      reading = false;
+      return writer.close();
+    }
     bytes += part.value.byteLength;
     if (bytes > limit) {
       end("body-too-large");
       throw new Error("the body is larger than the gateway's limit");
     }
     parts?.add(part.value);
+    reading = false;
     await writer.write(part.value);
+    reading = true;
     buffer = part.value.buffer as ArrayBuffer;
   }
 }

@@ -22,10 +22,10 @@ export function upstreamHeaders(
     if (CONTROL.test(value)) return undefined;
     if (isStripped(name)) upstream.delete(name);
   }
-  for (const name of listedInConnection(request.headers)) upstream.delete(name);
+  for (const name of listedInConnection(valueOf(received, "connection"))) upstream.delete(name);
   for (const name of overrideCookies) removeCookie(upstream, name);
   if (client !== "") {
-    const came = settings.forwardedFor === "append" ? request.headers.get("x-forwarded-for") : null;
+    const came = settings.forwardedFor === "append" ? valueOf(received, "x-forwarded-for") : undefined;
     upstream.set("x-forwarded-for", came ? `${came}, ${client}` : client);
     upstream.set("x-real-ip", client);
   }
@@ -34,13 +34,19 @@ export function upstreamHeaders(
   return upstream;
 }
 
+/** Of one of the request's headers as they came; its name in lower case. */
+export const valueOf = (received: Exchange["received"], name: string): string | undefined => {
+  for (const header of received) if (header[0] === name) return header[1];
+  return undefined;
+};
+
 /**
  * Takes out of a cluster's answer what is for its connection with the gateway alone. The runtime does so by itself with Connection,
  * Keep-Alive, TE, Trailer, Transfer-Encoding and Upgrade (measured), and with no others.
  */
 export function connectionEdits(headers: Headers): HeaderEdit[] {
   const edits: HeaderEdit[] = [];
-  for (const name of listedInConnection(headers)) edits.push({ action: "remove", name });
+  for (const name of listedInConnection(headers.get("connection"))) edits.push({ action: "remove", name });
   for (const name of PROXY_HEADERS) if (headers.has(name)) edits.push({ action: "remove", name });
   return edits;
 }
@@ -48,9 +54,8 @@ export function connectionEdits(headers: Headers): HeaderEdit[] {
 const PROXY_HEADERS = ["proxy-authenticate", "proxy-connection"];
 const NONE: readonly string[] = [];
 
-const listedInConnection = (headers: Headers): readonly string[] =>
-  headers
-    .get("connection")
+const listedInConnection = (connection: string | null | undefined): readonly string[] =>
+  connection
     ?.toLowerCase()
     .split(",")
     .map((listed) => listed.trim())

@@ -3,7 +3,7 @@
  * see that none comes. Without limits the cluster's own response is returned untouched, and the runtime moves the bytes.
  *
  * The runtime moves them at the pace of the slower end; `send` here queues whatever the other end does not take, and tells nobody how
- * much that is (workerd has no bufferedAmount; measured: 300 MB for a client that does not read). docs/protocols.md says so.
+ * much that is (its types have bufferedAmount, workerd 1.20261023.1 does not; measured: 300 MB for a client that does not read). docs/protocols.md says so.
  */
 
 export interface WebSocketLimits {

@@ -167,10 +167,21 @@ export function fieldOf(root: Node, document: Document, lines: LineCounter, orig
     }
     if (isMap(node)) {
       const members = new Map<string, Field>();
+      const merged: Content[] = [];
       for (const { key, value } of node.items) {
         if (!isScalar(key)) return refuse("has a key that is no text", "write a name before the colon");
         const name = String(key.value);
-        if (name === "<<") return refuse("uses a merge key", "write out the fields that it merges");
+        if (name === "<<" && key.type === "PLAIN") {
+          const target = isAlias(value) ? value.resolve(document) : value;
+          for (const part of isSeq(target) ? target.items : [value]) {
+            const content = read(part, path, lineOf(key, line), depth + 1);
+            if (content === undefined) return undefined;
+            if (!(content instanceof Map))
+              return refuse("merges what is no map", "write out the fields that it merges");
+            merged.push(content);
+          }
+          continue;
+        }
         const plain = path === "" || /^[\w-]+$/.test(name);
         const below = plain ? (path && `${path}.`) + name : `${path}[${JSON.stringify(name)}]`;
         const at = lineOf(key, line);
@@ -178,6 +189,9 @@ export function fieldOf(root: Node, document: Document, lines: LineCounter, orig
         if (content === undefined) return undefined;
         members.set(name, new Field(origin, below, at, content));
       }
+      // What the map says itself counts before what it merges, and the first that is merged before the others (YAML's merge key type).
+      for (const part of merged as Map<string, Field>[])
+        for (const [name, field] of part) if (!members.has(name)) members.set(name, field);
       return members;
     }
     if (isSeq(node)) {

@@ -39,8 +39,8 @@ const byName = (a: Resource, b: Resource): number => {
 /** Documents in `text`, each with its lists unpacked. */
 export function parseManifest(text: string, file: string, problems: Problems): Resource[] {
   return documentsIn(text, file, problems).flatMap(({ document, lines }) =>
-    objectsIn(document.contents as Node).flatMap((node) =>
-      resourceOf(node, document, lines, { file, problems, subject: "manifest" }),
+    objectsIn({ node: document.contents as Node }).flatMap((item) =>
+      resourceOf(item, document, lines, { file, problems, subject: "manifest" }),
     ),
   );
 }
@@ -65,22 +65,35 @@ export function documentsIn(text: string, file: string, problems: Problems, subj
     .map((document) => ({ document, lines }));
 }
 
-/** `kubectl get ... -o yaml` of several objects gives them in one list. */
-function objectsIn(node: Node): Node[] {
-  if (!isMap(node)) return [node];
-  const items = node.get("items");
-  return /List$/.test(String(node.get("kind"))) && isSeq(items) ? (items.items as Node[]).flatMap(objectsIn) : [node];
+interface Item {
+  readonly node: Node;
+  /** What the list says that it is in, for those that do not say it themselves: `kubectl get --raw` gives such lists. */
+  readonly kind?: string;
+  readonly apiVersion?: string;
 }
 
-function resourceOf(node: Node, document: Document, lines: LineCounter, origin: Origin): Resource[] {
-  const root = fieldOf(node, document, lines, origin);
+/** `kubectl get ... -o yaml` of several objects gives them in one list. As for kubectl, what has `items` is one. */
+function objectsIn(item: Item): Item[] {
+  const { node } = item;
+  const items = isMap(node) && node.get("items");
+  if (!isMap(node) || !isSeq(items)) return [item];
+  const [kind, apiVersion] = [node.get("kind"), node.get("apiVersion")];
+  const implied =
+    typeof kind === "string" && typeof apiVersion === "string" && /.List$/.test(kind)
+      ? { kind: kind.slice(0, -"List".length), apiVersion }
+      : {};
+  return (items.items as Node[]).flatMap((node) => objectsIn({ node, ...implied }));
+}
+
+function resourceOf(item: Item, document: Document, lines: LineCounter, origin: Origin): Resource[] {
+  const root = fieldOf(item.node, document, lines, origin);
   if (root === undefined) return [];
   if (!(root.content instanceof Map)) {
     root.problem("is no Kubernetes object", "give files that hold objects with `apiVersion` and `kind`");
     return [];
   }
-  const kind = root.required("kind")?.text();
-  const apiVersion = root.required("apiVersion")?.text();
+  const told = (name: "kind" | "apiVersion") => (root.at(name) ? undefined : item[name]) ?? root.required(name)?.text();
+  const [kind, apiVersion] = [told("kind"), told("apiVersion")];
   if (kind === undefined || apiVersion === undefined) return [];
   origin.subject = kind;
   const metadata = root.at("metadata");

@@ -39,9 +39,12 @@ export function httpMatch(field: Field): Match | undefined {
   };
 }
 
-/** GRPCRouteMatch: a call of a method is a POST to /service/method (gRPC over HTTP/2, Requests). */
-export function grpcMatch(field: Field): Match | undefined {
-  const path = grpcPath(field.at("method"));
+/**
+ * GRPCRouteMatch: a call of a method is a POST to /service/method (gRPC over HTTP/2, Requests). `amongMethods`: another match is by a
+ * method alone (byMethodAlone).
+ */
+export function grpcMatch(field: Field, amongMethods: boolean): Match | undefined {
+  const path = grpcPath(field.at("method"), amongMethods);
   const headers = conditionsOf(field, "headers");
   if (!path || !headers) return undefined;
   return {
@@ -96,7 +99,16 @@ function pathOf(field: Field | undefined): Path | undefined {
   return { code: new RegExp(isPrefix ? `${source}(?:\\/.*)?` : source), hint, isPrefix: false };
 }
 
-function grpcPath(field: Field | undefined): Path | undefined {
+/** Whether a GRPCRoute has a match by a method, of whatever service. */
+export const byMethodAlone = (route: Field): boolean =>
+  (route.at("spec")?.items("rules") ?? []).some((rule) =>
+    rule.items("matches").some((match) => {
+      const method = match.at("method");
+      return Boolean(method?.at("method")?.content) && !method?.at("service")?.content;
+    }),
+  );
+
+function grpcPath(field: Field | undefined, amongMethods: boolean): Path | undefined {
   if (!field) return EVERY_PATH;
   const type = field.at("type") ? field.at("type")?.choice("Exact", "RegularExpression") : "Exact";
   // An empty one is none.
@@ -116,12 +128,13 @@ function grpcPath(field: Field | undefined): Path | undefined {
     field.refuse("names no gRPC service or method");
     return undefined;
   }
-  if (service !== undefined)
-    return method === undefined
-      ? { code: `/${service}/*`, hint, isPrefix: true }
-      : { code: `/${service}/${method}`, hint, isPrefix: false };
+  if (service !== undefined && method !== undefined) return { code: `/${service}/${method}`, hint, isPrefix: false };
+  // A service goes before a method (GRPCRouteRule.matches), and a regex with more leading segments before one with fewer, but any regex
+  // before a prefix.
+  if (service !== undefined && amongMethods)
+    return { code: new RegExp(`\\/${service.replaceAll(".", "\\.")}\\/[^/]+`), hint, isPrefix: false };
+  if (service !== undefined) return { code: `/${service}/*`, hint, isPrefix: true };
   if (method === undefined) return EVERY_PATH;
-  field.differ("goes before matches of a whole service, not after them");
   return { code: new RegExp(`\\/[^/]+\\/${method}`), hint, isPrefix: false };
 }
 

@@ -4,6 +4,7 @@ import { CLUSTERS_FILE, type Clusters } from "./clusters.ts";
 import { type Commented, type Constant, call, constant, printModule, properties, type Statement } from "./code.ts";
 import type { Field } from "./field.ts";
 import type { Listener } from "./listeners.ts";
+import { byMethodAlone } from "./match.ts";
 import { Identifiers, Names, nameFrom } from "./names.ts";
 import type { References } from "./references.ts";
 import { routesOf } from "./rule.ts";
@@ -26,9 +27,10 @@ export function moduleFiles(
 ): ReadonlyMap<string, string> {
   const names = new Names(["index", "clusters", "listeners"]);
   const namesakes = Map.groupBy(routes, ({ route }) => route.name);
+  const amongMethods = routes.some(({ route }) => route.kind === "GRPCRoute" && byMethodAlone(route.root));
   const apis = routes.flatMap((attached): Api[] => {
     const name = apiName(attached, namesakes.get(attached.route.name) ?? [], names);
-    const code = routesOf({ api: name, route: attached.route, references, clusters });
+    const code = routesOf({ api: name, route: attached.route, amongMethods, references, clusters });
     return code.length === 0 ? [] : [{ name, attached, routes: code, constant: constant(`./${name}.ts`, true) }];
   });
 

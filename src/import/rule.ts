@@ -19,6 +19,8 @@ import { refusalsIn } from "./report.ts";
 /** What stands around the rules of one route. */
 export interface RouteSurroundings extends Omit<Surroundings, "canReplacePrefix"> {
   readonly api: string;
+  /** Another gRPC match is by a method alone. */
+  readonly amongMethods: boolean;
 }
 
 /** The routes of the API that `around.route` becomes. None where no rule can be carried. */
@@ -41,7 +43,7 @@ export function routesOf(around: RouteSurroundings): Commented[] {
 function routeOf(rule: Field, names: Names, around: RouteSurroundings): Commented[] {
   const isHttp = around.route.kind === "HTTPRoute";
   const given = rule.items("matches");
-  const matches = given.flatMap((field) => (isHttp ? httpMatch(field) : grpcMatch(field)) ?? []);
+  const matches = given.flatMap((field) => (isHttp ? httpMatch(field) : grpcMatch(field, around.amongMethods)) ?? []);
   const named = rule.at("name")?.text();
   if (given.length > 0 && matches.length === 0) {
     rule.ignore("none of its matches can be carried");
@@ -226,6 +228,9 @@ function durationOf(field: Field): number | undefined {
 
 const MOST_ATTEMPTS = 100;
 
+// GEP-3388's default: ten a second.
+const MINIMUM_RETRIES = 100;
+
 /** HTTPRouteRetry. It does not know of methods, so the ones that may not be repeated are repeated as well. */
 function retryOf(field: Field): { attempts: number; code: Properties } {
   const attempts = field.at("attempts")?.integer(0, 2 ** 31 - 1);
@@ -234,7 +239,9 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
   const minimum = backoff && durationOf(backoff);
   const codes = field.items("codes").flatMap((item) => item.integer(400, 599) ?? []);
   if (minimum) backoff.differ("and a random time on top, up to 25 ms, twice as much each time");
-  field.differ("at most 20 % of the requests under way are retries, and bodies of more than 64 KiB are sent once");
+  field.differ(
+    "at most 20 % of the requests, or 100 in ten seconds in each isolate, are retries; bodies of more than 64 KiB are sent once",
+  );
   return {
     attempts: attempts ?? 2,
     code: properties({
@@ -242,6 +249,7 @@ function retryOf(field: Field): { attempts: number; code: Properties } {
       on: [...new Set(codes), "connection", "timeout"],
       methods: "any",
       backoff: minimum ? properties({ minimum: backoff.content as string }) : undefined,
+      budget: properties({ minimum: MINIMUM_RETRIES }),
     }),
   };
 }

@@ -12,15 +12,21 @@ export interface Answer<Value> {
   readonly until: number;
 }
 
-/** Somebody else was asking, and got no answer. */
+/** Somebody else was asking, and was cancelled before there was an answer. */
 export class NoAnswer extends Error {
   override readonly name = "NoAnswer";
+}
+
+/** Under way. Those who wait for it share its failure as they share an answer: an error is plain data. */
+interface Question {
+  readonly flight: Flight;
+  failure?: unknown;
 }
 
 export class Answers<Value> {
   readonly #now: () => number;
   readonly #known: BoundedMemory<Answer<Value>>;
-  readonly #flights = new Map<string, Flight>();
+  readonly #questions = new Map<string, Question>();
 
   /** At most `limit` are remembered. */
   constructor(limit: number, now: () => number) {
@@ -41,31 +47,30 @@ export class Answers<Value> {
   async find(exchange: Exchange, hash: string, limit: number, ask: () => Promise<Answer<Value>>): Promise<Value> {
     const known = this.known(hash);
     if (known) return known.value;
-    const others = this.#flights.get(hash);
-    if (others?.underway) {
-      await others.over();
+    const others = this.#questions.get(hash);
+    if (others?.flight.underway) {
+      await others.flight.over();
       const found = this.known(hash);
-      if (!found) throw new NoAnswer();
-      return found.value;
+      if (found) return found.value;
+      throw others.failure ?? new NoAnswer();
     }
-    const flight = new Flight(this.#now);
-    this.#flights.set(hash, flight);
+    const question: Question = { flight: new Flight(this.#now) };
+    this.#questions.set(hash, question);
     let found: Answer<Value> | undefined;
-    let failure: unknown;
-    const work = flight.begin(limit, async () => {
+    const work = question.flight.begin(limit, async () => {
       try {
         found = await ask();
         this.put(hash, found);
       } catch (error) {
-        failure = error;
+        question.failure = error;
       } finally {
-        if (this.#flights.get(hash) === flight) this.#flights.delete(hash);
+        if (this.#questions.get(hash) === question) this.#questions.delete(hash);
       }
     });
     // The outcome is for all requests, so it must not end with a client that goes away.
     exchange.waitUntil(work);
     await work;
-    if (!found) throw failure;
+    if (!found) throw question.failure;
     return found.value;
   }
 }

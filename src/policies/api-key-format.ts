@@ -13,9 +13,9 @@ const RANDOM_LENGTH = 32;
 // 62^6 > 2^32, all that a CRC-32 can be.
 const CHECKSUM_LENGTH = 6;
 
-/** A new key. */
-export function makeKey(prefix: string): string {
-  const body = `${prefix}_${randomText(RANDOM_LENGTH)}`;
+/** A new key; `random` is its part of RANDOM_LENGTH characters. */
+export function makeKey(prefix: string, random = randomText(RANDOM_LENGTH)): string {
+  const body = `${prefix}_${random}`;
   return `${body}_${checksumOf(body)}`;
 }
 
@@ -89,6 +89,8 @@ export const KEY_INDEX = "apikeys";
 export interface IndexedKey extends KeyRecord {
   readonly hash: string;
   readonly revoked?: number;
+  /** Id of the key that takes its place. */
+  readonly rotated?: string;
 }
 
 /** Undefined for what is no record. */

@@ -152,7 +152,7 @@ export const authenticator: MakeAuthenticator<ApiKeyConfig> = (config, runtime) 
     const store = storeOf(runtime, c.env);
     const started = runtime.now();
     const hash = await sha256(key);
-    const answer = await store.ask(timeout, (redis) => redis.get<string>(recordKey(hash)));
+    const answer = await store.ask(exchange, timeout, (redis) => redis.get<string>(recordKey(hash)));
     if ("value" in answer && answer.value === null) {
       known.delete(key);
       unknown.put(key, started + unknownFor);

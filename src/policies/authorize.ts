@@ -4,7 +4,7 @@ import { declaredAt } from "../config/declaration.ts";
 import type { Deciding, PolicyDeclaration } from "../config/policy.ts";
 import { parseRange } from "../table/cidr.ts";
 import { callerMissing } from "./authentication.ts";
-import { testOf } from "./condition.ts";
+import { type Quantifier, testOf } from "./condition.ts";
 import { type CompileContext, type PolicyRun, pass, refuse } from "./contract.ts";
 
 export interface AuthorizeOptions extends Deciding {
@@ -172,9 +172,9 @@ function isZone(zone: string): boolean {
 }
 
 export const run: PolicyRun<AuthorizeConfig> = (config, runtime, mode) => {
-  const ready = (rules: readonly RuleConfig[]) =>
-    rules.map(({ name, condition }) => ({ name, test: testOf(condition) }));
-  const [denied, allowed] = [ready(config.deny), ready(config.allow)];
+  const ready = (rules: readonly RuleConfig[], quantifier: Quantifier) =>
+    rules.map(({ name, condition }) => ({ name, test: testOf(condition, quantifier) }));
+  const [denied, allowed] = [ready(config.deny, "some"), ready(config.allow, "every")];
 
   return (c, next) => {
     const exchange = c.get("exchange");

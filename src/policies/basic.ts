@@ -137,9 +137,13 @@ class StoreAway extends Error {
   }
 }
 
+class WrongPassword extends Error {}
+
 const ANONYMOUS: Admission = Object.freeze({ headers: [], facts: Object.freeze({ anonymous: true }) });
 
 const CREDENTIALS = /^Basic +([A-Za-z0-9+/]+={0,2})$/i;
+// Repeated headers arrive joined by commas. Another reader may see a password there, so it must not count as none.
+const ANYWHERE = /(?:^|,)[ \t]*Basic(?:[ \t,]|$)/i;
 // A password of a megabyte would be hashed 100,000 times in the time of a short one, but read, decoded and kept.
 const LONGEST = 1_024;
 
@@ -172,7 +176,9 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
   };
 
   const storedUser = async (c: GatewayContext, name: string) => {
-    const answer = await storeOf(runtime, c.env).ask(config.timeout, (redis) => redis.get<string>(userKey(name)));
+    const answer = await storeOf(runtime, c.env).ask(c.get("exchange"), config.timeout, (redis) =>
+      redis.get<string>(userKey(name)),
+    );
     if ("failure" in answer || answer.value === null) return "failure" in answer ? answer : undefined;
     return { value: JSON.parse(answer.value) as StoredUser };
   };
@@ -206,18 +212,18 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
         const admission = await check(c, name, password);
         if (admission) return { value: admission, until: runtime.now() + config.maxAge };
         wrong.put(hash, { value: undefined, until: runtime.now() + config.wrongFor });
-        throw new NoAnswer();
+        throw new WrongPassword();
       });
     } catch (error) {
-      if (error instanceof StoreAway) {
-        const { retryAfter } = storeOf(runtime, c.env);
-        return {
-          refused: "credentials-unavailable",
-          extras: { headers: { "retry-after": String(retryAfter) }, facts: { store: "failed", why: error.why } },
-        };
-      }
-      if (!(error instanceof NoAnswer)) throw error;
-      return deny(exchange, "wrong");
+      if (error instanceof WrongPassword) return deny(exchange, "wrong");
+      const facts = error instanceof StoreAway ? { store: "failed", why: error.why } : { why: "cancelled" };
+      if (!(error instanceof StoreAway || error instanceof NoAnswer)) throw error;
+      // Whether it is right nobody knows, so it must not be told, nor counted, as wrong.
+      const retryAfter = config.store ? storeOf(runtime, c.env).retryAfter : 1;
+      return {
+        refused: "credentials-unavailable",
+        extras: { headers: { "retry-after": String(retryAfter) }, facts },
+      };
     }
   };
 
@@ -225,7 +231,7 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
     authenticate(c: GatewayContext): Authentication | Promise<Authentication> {
       const exchange = c.get("exchange");
       const value = c.req.raw.headers.get("authorization");
-      if (value === null || !/^Basic(?: |$)/i.test(value)) {
+      if (value === null || !ANYWHERE.test(value)) {
         if (config.optional) return ANONYMOUS;
         return {
           refused: "credentials-missing",
@@ -240,7 +246,7 @@ export const authenticator: MakeAuthenticator<BasicConfig> = (config, runtime) =
     },
     ...(!config.forwardPassword && {
       withhold: ({ upstream }: Exchange) => {
-        if (/^Basic(?: |$)/i.test(upstream.get("authorization") ?? "")) upstream.delete("authorization");
+        if (ANYWHERE.test(upstream.get("authorization") ?? "")) upstream.delete("authorization");
       },
     }),
   };

@@ -17,47 +17,52 @@ export interface Situation {
  */
 export type Test = (situation: Situation) => boolean | undefined;
 
-export function testOf(condition: Condition): Test {
-  if ("all" in condition) return allOf(condition.all.map(testOf));
-  if ("any" in condition) return anyOf(condition.any.map(testOf));
+/**
+ * Of a parameter, cookie or header that is there more than once, nobody knows which one the origin reads. So what lets pass must hold for
+ * `every` one of them, and what refuses need hold for `some` one alone; and under `not` the other way round.
+ */
+export type Quantifier = "every" | "some";
+
+const OPPOSITE = { every: "some", some: "every" } as const;
+
+export function testOf(condition: Condition, quantifier: Quantifier): Test {
+  const within = (one: Condition) => testOf(one, quantifier);
+  if ("all" in condition) return allOf(condition.all.map(within));
+  if ("any" in condition) return anyOf(condition.any.map(within));
   if ("not" in condition) {
-    const test = testOf(condition.not);
+    const test = testOf(condition.not, OPPOSITE[quantifier]);
     return (situation) => {
       const holds = test(situation);
       return holds === undefined ? undefined : !holds;
     };
   }
   if ("time" in condition) return timeTest(condition.time);
-  const read = readerOf(condition.value);
+  const read = readerOf(condition.value, quantifier);
+  const known = <Kind>(test: KnownTest<Kind>, is: (value: unknown) => value is Kind) =>
+    knownTest(read, test, is, quantifier);
   if ("exists" in condition) return (situation) => read(situation) !== undefined;
   if ("is" in condition) {
-    const values = condition.is.map((one) => (typeof one === "object" ? readerOf(one.value) : () => one));
-    return known(read, (value, situation) => values.some((other) => other(situation) === value), isLiteral);
+    const values = condition.is.map((one) => (typeof one === "object" ? readerOf(one.value, quantifier) : () => one));
+    return known((value, situation) => values.some((other) => isSame(other(situation), value, quantifier)), isLiteral);
   }
-  if ("has" in condition) return known(read, (list) => condition.has.some((one) => list.includes(one)), isList);
+  if ("has" in condition) return known((list) => condition.has.some((one) => list.includes(one)), isList);
   if ("startsWith" in condition)
-    return known(read, (text) => condition.startsWith.some((one) => text.startsWith(one)), isText);
-  if ("endsWith" in condition)
-    return known(read, (text) => condition.endsWith.some((one) => text.endsWith(one)), isText);
-  if ("contains" in condition)
-    return known(read, (text) => condition.contains.some((one) => text.includes(one)), isText);
+    return known((text) => condition.startsWith.some((one) => text.startsWith(one)), isText);
+  if ("endsWith" in condition) return known((text) => condition.endsWith.some((one) => text.endsWith(one)), isText);
+  if ("contains" in condition) return known((text) => condition.contains.some((one) => text.includes(one)), isText);
   if ("fits" in condition) {
     const patterns = condition.fits.map(patternOf);
-    return known(read, (path) => patterns.some((pattern) => pattern.test(path)), isText);
+    return known((path) => patterns.some((pattern) => pattern.test(path)), isText);
   }
   if ("within" in condition) {
     const ranges = condition.within.map((text) => parseRange(text)).filter((range) => range !== undefined);
-    return known(
-      read,
-      (text) => {
-        const address = parseAddress(text);
-        return address === undefined ? undefined : ranges.some((range) => inRange(address, range));
-      },
-      isText,
-    );
+    return known((text) => {
+      const address = parseAddress(text);
+      return address === undefined ? undefined : ranges.some((range) => inRange(address, range));
+    }, isText);
   }
-  if ("atLeast" in condition) return known(read, (number) => number >= condition.atLeast, isNumber);
-  return known(read, (number) => number <= condition.atMost, isNumber);
+  if ("atLeast" in condition) return known((number) => number >= condition.atLeast, isNumber);
+  return known((number) => number <= condition.atMost, isNumber);
 }
 
 /** False as soon as one does not hold, else unknown as soon as one is. */
@@ -85,16 +90,36 @@ const anyOf =
     return holds;
   };
 
-function known<Kind>(
+type KnownTest<Kind> = (value: Kind, situation: Situation) => boolean | undefined;
+
+function knownTest<Kind>(
   read: Reader,
-  test: (value: Kind, situation: Situation) => boolean | undefined,
+  test: KnownTest<Kind>,
   is: (value: unknown) => value is Kind,
+  quantifier: Quantifier,
 ): Test {
+  const of = (value: unknown, situation: Situation) => (is(value) ? test(value, situation) : undefined);
+  const combined = quantifier === "every" ? allOf : anyOf;
   return (situation) => {
     const value = read(situation);
-    return is(value) ? test(value, situation) : undefined;
+    if (!(value instanceof Repeated)) return of(value, situation);
+    return combined(value.values.map((one) => () => of(one, situation)))(situation);
   };
 }
+
+/** What is there more than once. */
+class Repeated {
+  readonly values: readonly string[];
+  constructor(values: readonly string[]) {
+    this.values = values;
+  }
+}
+
+const once = (values: readonly string[]): string | Repeated | undefined =>
+  values.length > 1 ? new Repeated(values) : values[0];
+
+const isSame = (other: unknown, value: unknown, quantifier: Quantifier): boolean =>
+  other instanceof Repeated ? other.values[quantifier]((one) => one === value) : other === value;
 
 const isText = (value: unknown): value is string => typeof value === "string";
 const isNumber = (value: unknown): value is number => typeof value === "number";
@@ -103,7 +128,7 @@ const isLiteral = (value: unknown): value is Literal => ["string", "number", "bo
 
 type Reader = (situation: Situation) => unknown;
 
-function readerOf(operand: Operand): Reader {
+function readerOf(operand: Operand, quantifier: Quantifier): Reader {
   switch (operand.of) {
     case "method":
       return ({ request }) => request.method;
@@ -114,11 +139,11 @@ function readerOf(operand: Operand): Reader {
       return ({ exchange }) => exchange[of];
     }
     case "header":
-      return ({ request }) => request.headers.get(operand.name) ?? undefined;
+      return ({ request }) => headerOf(request.headers.get(operand.name), quantifier);
     case "query":
-      return ({ exchange }) => new URLSearchParams(exchange.search).get(operand.name) ?? undefined;
+      return ({ exchange }) => once(new URLSearchParams(exchange.search).getAll(operand.name));
     case "cookie":
-      return ({ request }) => cookieOf(request.headers.get("cookie") ?? "", operand.name);
+      return ({ request }) => once(cookiesOf(request.headers.get("cookie") ?? "", operand.name));
     case "param":
       return ({ exchange: { parameters } }) =>
         Object.hasOwn(parameters, operand.name) ? parameters[operand.name] : undefined;
@@ -155,12 +180,18 @@ function readerOf(operand: Operand): Reader {
 const cf = (request: Request): Readonly<Record<string, unknown>> =>
   (request as { cf?: Readonly<Record<string, unknown>> }).cf ?? {};
 
-function cookieOf(header: string, name: string): string | undefined {
-  for (const pair of header.split(";")) {
+/** Lines of one name arrive joined by commas, which values may have as well. What lets pass must be all that there is. */
+function headerOf(value: string | null, quantifier: Quantifier): string | Repeated | undefined {
+  if (value === null) return undefined;
+  if (quantifier === "every" || !value.includes(",")) return value;
+  return new Repeated([value, ...value.split(",").map((part) => part.trim())]);
+}
+
+function cookiesOf(header: string, name: string): string[] {
+  return header.split(";").flatMap((pair) => {
     const equals = pair.indexOf("=");
-    if (equals !== -1 && pair.slice(0, equals).trim() === name) return pair.slice(equals + 1).trim();
-  }
-  return undefined;
+    return equals !== -1 && pair.slice(0, equals).trim() === name ? [pair.slice(equals + 1).trim()] : [];
+  });
 }
 
 /** `{*}` is one segment; `{**}` is the rest, also nothing. */

@@ -16,6 +16,9 @@ import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference } from "../config/values.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
 import type { EdgeTable, PolicyMode, PolicyName, TableMatch, TablePolicy, TableRoute } from "../table/table.ts";
+import type { PackExclusion } from "../waf/engine.ts";
+import type { RulePack } from "../waf/pack.ts";
+import type { WafOptions } from "./waf.ts";
 
 /** What `compile` may ask of the build. */
 export interface CompileContext {
@@ -29,8 +32,20 @@ export interface CompileContext {
   reference(value: Reference): import("../table/table.ts").Reference;
   /** Claims request headers that only the gateway may set: they are removed from every request that comes in, on all routes. */
   identityHeaders(names: readonly string[]): void;
+  /** Compiles a set of rules for the waf; undefined where it has problems, which are told. */
+  ruleSet(options: WafOptions): CompiledRuleSet | undefined;
   /** Compiles a policy that stands within this one; undefined for what is `off` or has problems, which are told. */
   member(declared: PolicyDeclaration): MemberPolicy | undefined;
+}
+
+/** Rules that a waf runs, in the bundle once for all policies that have them. */
+export interface CompiledRuleSet {
+  /** Of the pack, for `GatewayRuntime.rulePack`. */
+  readonly id: string;
+  /** What the policy leaves out. */
+  readonly exclusions: readonly PackExclusion[];
+  /** Bytes, by the rules' own setting. */
+  readonly responseBodyLimit: number;
 }
 
 /** What the isolate offers to `run`. */
@@ -42,6 +57,8 @@ export interface GatewayRuntime {
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
   /** Of a policy that stands in anyOf or allOf. */
   authenticator(member: MemberPolicy): Authenticator;
+  /** The rules of that id. */
+  rulePack(id: string): RulePack;
   /** Now, in milliseconds since the epoch. */
   now(): number;
 }
@@ -77,6 +94,8 @@ export interface Exchange {
   /** `https` or `http`, as the client spoke to the gateway. */
   readonly scheme: string;
   readonly parameters: Readonly<Record<string, string>>;
+  /** Milliseconds that the exchange may take, the time for its body to come in included. Absent or 0: any. */
+  readonly total?: number;
   /** The trusted client address; "" when the runtime does not tell. */
   readonly clientAddress: string;
   /** The request's headers as they came, names in lower case. Each pass over a Headers object takes 0.1 of a bare request (measured). */
@@ -205,7 +224,15 @@ export interface DecisionRecord {
   backend?: string;
   /** Backends that got, or are to get, a copy of the request. */
   mirrors?: readonly string[];
-  readonly attempts: { backend: string; region?: string; status?: number; error?: string; ms: number }[];
+  /** `notRetried`: which condition of the route's `retry` kept one that failed from being tried again. */
+  readonly attempts: {
+    backend: string;
+    region?: string;
+    status?: number;
+    error?: string;
+    ms: number;
+    notRetried?: string;
+  }[];
   status: number;
   /** Of an answer that the gateway itself gave to a gRPC client, whose HTTP status is always 200. */
   grpcStatus?: number;

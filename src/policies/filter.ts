@@ -158,7 +158,7 @@ export const run: PolicyRun<FilterConfig> = (config, _runtime, mode) => {
       const { inspect, types } = config.body;
       const format = bodyFormat(findings, request.headers, types);
       if (format && findings.score < config.threshold) {
-        const held = await hold(request.body, inspect, request.headers.get("content-length"));
+        const held = await hold(request.body, inspect, request.headers.get("content-length"), exchange.total);
         exchange.body = held.body;
         tooLarge = held.more && config.body.tooLarge === "refuse";
         if (!tooLarge) lookAtBody(findings, lenientUtf8.decode(held.begun), format);

@@ -21,7 +21,7 @@ import {
 import { TOKEN } from "./credential-place.ts";
 import { durationOption } from "./durations.ts";
 import { Pause } from "./pause.ts";
-import { askProvider, type ProviderAnswer, providerUrl } from "./provider-request.ts";
+import { askService, isAway, type ProviderAnswer, providerUrl } from "./provider-request.ts";
 import { MAX_TIMEOUT, value, valuesOf } from "./signed-token.ts";
 
 export interface ForwardAuthOptions extends Deciding {
@@ -134,7 +134,7 @@ export const authenticator: MakeAuthenticator<ForwardAuthConfig> = (config, runt
   const ask = (c: GatewayContext): Promise<ProviderAnswer> => {
     const exchange = c.get("exchange");
     url ??= addressOf(config.url, (reference) => runtime.text(reference, c.env));
-    return askProvider(url, config.timeout, { headers: headersFor(config.requestHeaders, c.req.raw, exchange) });
+    return askService(url, config.timeout, { headers: headersFor(config.requestHeaders, c.req.raw, exchange) });
   };
 
   const judge = async (c: GatewayContext): Promise<Authentication> => {
@@ -143,13 +143,17 @@ export const authenticator: MakeAuthenticator<ForwardAuthConfig> = (config, runt
     let answer: ProviderAnswer;
     try {
       answer = await ask(c);
-      if (answer.status >= 500) throw new Error(`status ${answer.status}`);
-      pause.succeeded();
     } catch (error) {
       if (error instanceof NotConfigured) throw error;
       pause.failed(started);
       return unavailable(whyFailed(error));
     }
+    if (answer.status >= 500) {
+      if (isAway(answer.status)) pause.failed(started);
+      else pause.suspected(started);
+      return unavailable(`status ${answer.status}`);
+    }
+    pause.succeeded();
     if (answer.status >= 200 && answer.status < 300) return admit(answer);
     return refusal(answer, !config.requestHeaders.some((name) => c.req.raw.headers.has(name)));
   };
@@ -188,23 +192,25 @@ export const authenticator: MakeAuthenticator<ForwardAuthConfig> = (config, runt
 
 export const run: PolicyRun<ForwardAuthConfig> = authenticating("forwardAuth", authenticator);
 
-/** The service's own answer, for the client. */
-function refusal({ status, headers, text }: ProviderAnswer, absent: boolean): Refusal {
+/** The service's own answer, for the client; a problem document in place of one that is too long. */
+function refusal({ status, headers, body }: ProviderAnswer, absent: boolean): Refusal {
   const asked = headers.get("www-authenticate");
   return {
     refused: absent ? "credentials-missing" : status === 403 ? "access-denied" : "credentials-invalid",
     ...(absent && { absent }),
     extras: { ...(asked !== null && { headers: { "www-authenticate": asked } }), facts: { service: status } },
-    answer: () => {
-      const passed = new Headers({ "cache-control": "no-store" });
-      for (const name of PASSED_ON) {
-        const value = headers.get(name);
-        if (value !== null) passed.set(name, value);
-      }
-      for (const cookie of headers.getSetCookie()) passed.append("set-cookie", cookie);
-      return new Response(text === "" ? null : text, { status, headers: passed });
-    },
+    ...(body && { answer: () => passedOn(status, headers, body) }),
   };
+}
+
+function passedOn(status: number, headers: Headers, body: Uint8Array<ArrayBuffer>): Response {
+  const passed = new Headers({ "cache-control": "no-store" });
+  for (const name of PASSED_ON) {
+    const value = headers.get(name);
+    if (value !== null) passed.set(name, value);
+  }
+  for (const cookie of headers.getSetCookie()) passed.append("set-cookie", cookie);
+  return new Response(body.length === 0 ? null : body, { status, headers: passed });
 }
 
 function addressOf(given: string | Reference, text: (reference: Reference) => string): string {
@@ -230,7 +236,6 @@ function headersFor(names: readonly string[], request: Request, exchange: Exchan
 }
 
 function whyFailed(error: unknown): string {
-  const { name, message } = error as Error;
-  if (name === "TimeoutError" || name === "AbortError") return "timeout";
-  return /^(?:status \d+|too large)$/.test(message) ? message : name;
+  const { name } = error as Error;
+  return name === "TimeoutError" || name === "AbortError" ? "timeout" : name;
 }

@@ -28,22 +28,42 @@ const resumed = new WeakMap<ReadableStream<Uint8Array>, Begun>();
 export const canHold = (body: ReadableStream<Uint8Array>, clients: ReadableStream<Uint8Array> | null): boolean =>
   body === clients || resumed.has(body);
 
+/** The client has not sent in time what somebody must have seen of its body. Becomes 408 `request-timeout`. */
+export class BodyLate extends Error {
+  override readonly name = "BodyLate";
+}
+
 /**
  * Reads the first `limit` bytes of `source`, in one read that waits for all of them: a default reader gets 4 KB at a time (measured).
- * What was held before may be held again, with another limit.
+ * What was held before may be held again, with another limit. Throws BodyLate when `within` milliseconds have passed; 0: never.
  */
 export async function hold(
   source: ReadableStream<Uint8Array>,
   limit: number,
   contentLength: string | null,
+  within = 0,
 ): Promise<Held> {
   const length = /^[0-9]{1,15}$/.test(contentLength ?? "") ? Number(contentLength) : undefined;
   const room = Math.min(limit, length ?? limit) + 1;
   const before = resumed.get(source);
   if (before && before.begun.length >= room) return { begun: before.begun.subarray(0, room), more: true, body: source };
-  const begun = await begin(before?.source ?? source, room, before?.begun);
+  const beginning = begin(before?.source ?? source, room, before?.begun);
+  const begun = within > 0 ? await inTime(beginning, within) : await beginning;
   if (begun.length < room) return { begun, more: false, body: begun };
   return { begun, more: true, body: resume({ begun, source: before?.source ?? source }, length) };
+}
+
+async function inTime<T>(work: Promise<T>, within: number): Promise<T> {
+  let disarm = () => {};
+  const late = new Promise<never>((_, reject) => {
+    const timer = setTimeout(() => reject(new BodyLate()), within);
+    disarm = () => clearTimeout(timer);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    disarm();
+  }
 }
 
 /** `known`, what was read of it before, and as much more as makes `room` bytes of both. */

@@ -273,7 +273,7 @@ export const authenticator: MakeAuthenticator<HmacConfig> = (config, runtime) =>
   const checkDigest = async (request: Request, exchange: Exchange): Promise<void> => {
     let body: Uint8Array = new Uint8Array();
     if (request.body) {
-      const held = await hold(request.body, config.maxBody, request.headers.get("content-length"));
+      const held = await hold(request.body, config.maxBody, request.headers.get("content-length"), exchange.total);
       exchange.body = held.body;
       if (held.more) throw new BodyTooLarge();
       body = held.begun;
@@ -288,7 +288,13 @@ export const authenticator: MakeAuthenticator<HmacConfig> = (config, runtime) =>
     const key = `nonce:${await sha256(`${id}\n${parameters.get("nonce")}`)}`;
     // As long as a signature with it could be good.
     const px = config.maxAge + 2 * config.leeway;
-    const answer = await store.ask(config.timeout, (redis) => redis.set(key, "1", { nx: true, px }));
+    const answer = await store.ask(
+      c.get("exchange"),
+      config.timeout,
+      (redis) => redis.set(key, "1", { nx: true, px }),
+      // A trial must not use the nonce up: its request gets 503, and may come again with it.
+      (redis) => redis.get(key),
+    );
     if ("failure" in answer) {
       return {
         refused: "credentials-unavailable",

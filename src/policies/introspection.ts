@@ -21,7 +21,7 @@ import {
 import { type CredentialPlace, placeOf, placeSchema, readCredential } from "./credential-place.ts";
 import { durationOption } from "./durations.ts";
 import { Pause } from "./pause.ts";
-import { askProvider, formEncoded, providerUrl } from "./provider-request.ts";
+import { askProvider, formEncoded, isAway, providerUrl } from "./provider-request.ts";
 import { MAX_TIMEOUT, reference, text, value, valuesOf } from "./signed-token.ts";
 import { check, type TokenReason, TokenRefused, tokenMissing, tokenRefusal } from "./token-refusal.ts";
 import { subjectOf } from "./token-verifier.ts";
@@ -158,7 +158,8 @@ export const authenticator: MakeAuthenticator<IntrospectionConfig> = (config, ru
           pause.succeeded();
           return answer;
         } catch (error) {
-          pause.failed(started);
+          if (error instanceof Unusable) pause.suspected(started);
+          else pause.failed(started);
           throw error;
         }
       });
@@ -227,9 +228,11 @@ function questioner(
       headers: { authorization, accept: "application/json" },
       body: new URLSearchParams({ token, token_type_hint: "access_token" }),
     });
-    if (status !== 200) throw new Error(`status ${status}`);
-    const claims = JSON.parse(text) as { active?: unknown; exp?: number } | null;
-    if (typeof claims?.active !== "boolean") throw new Error("no answer");
+    // 401 and 403 are about the gateway itself (RFC 7662, 2.3).
+    if (status === 401 || status === 403 || isAway(status)) throw new Error(`status ${status}`);
+    if (status !== 200) throw new Unusable(`status ${status}`);
+    const claims = parsed(text);
+    if (typeof claims?.active !== "boolean") throw new Unusable("no answer");
     const refused = { until: asked + config.inactiveFor };
     if (!claims.active) return { value: "inactive", ...refused };
     try {
@@ -242,6 +245,17 @@ function questioner(
   };
 }
 
+/** An answer, but none about the token; perhaps because of the token. */
+class Unusable extends Error {}
+
+function parsed(text: string): { active?: unknown; exp?: number } | null {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 // The issuer's clock may be off.
 const LEEWAY = 5_000;
 
@@ -249,9 +263,5 @@ const LEEWAY = 5_000;
 function whyFailed(error: unknown): string {
   const { name, message } = error as Error;
   if (name === "TimeoutError" || name === "AbortError") return "timeout";
-  return /^status \d+$/.test(message)
-    ? message
-    : name === "SyntaxError" || message === "no answer"
-      ? "no answer"
-      : name;
+  return error instanceof Unusable || /^(?:status \d+|paused)$/.test(message) ? message : name;
 }

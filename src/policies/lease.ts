@@ -1,6 +1,6 @@
 /**
  * Leased counting: an isolate takes a block of units from the store with one call and spends it by itself. What it holds of one key
- * is a Lease; all of them are its Leases. No I/O, no clock and no randomness in here: the edge (limit-leased.ts) and the simulation
+ * is a Lease; all of them are its Leases. No I/O, no clock and no randomness in here: the edge (count-leased.ts) and the simulation
  * (test/simulation/leases.ts) run this same code.
  *
  * The fleet never admits more than the limit, because every unit is spent by one isolate alone (the store gave it to nobody else, and

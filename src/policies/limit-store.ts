@@ -12,7 +12,7 @@ import { hash32 } from "../table/split.ts";
 import { type GatewayRuntime, NotConfigured } from "./contract.ts";
 import { Leases } from "./lease.ts";
 import { Pause } from "./pause.ts";
-import { describeFailure, storeClient } from "./store.ts";
+import { describeFailure, storeClient, storeHealth } from "./store.ts";
 
 /** Some 2 MB for each length of window in use, of an isolate's 128 MB. */
 const MAX_LOCAL_KEYS = 10_000;
@@ -94,7 +94,8 @@ export function limitStore(runtime: GatewayRuntime, env: unknown): LimitStore {
   if (!store) {
     const reference = runtime.table.gateway.store;
     if (!reference) throw new NotConfigured("the gateway has no store to count rate limits in");
-    store = new LimitStore(runtime.text(reference.url, env), runtime.text(reference.token, env), () => runtime.now());
+    const [url, token] = [runtime.text(reference.url, env), runtime.text(reference.token, env)];
+    store = new LimitStore(url, token, () => runtime.now(), storeHealth(runtime));
     stores.set(runtime, store);
   }
   return store;
@@ -117,11 +118,11 @@ export class LimitStore {
   #deadline = 0;
   readonly #pause: Pause;
 
-  constructor(url: string, token: string, now: () => number) {
+  constructor(url: string, token: string, now: () => number, health: Pause = new Pause(now)) {
     this.#url = url;
     this.#token = token;
     this.#now = now;
-    this.#pause = new Pause(now);
+    this.#pause = health;
   }
 
   now(): number {
@@ -141,9 +142,8 @@ export class LimitStore {
     waitUntil: WaitUntil,
     trial: () => Promise<unknown> = work,
   ): Promise<Answer | Failure> {
-    if (this.#pause.left > 0) return PAUSED;
     if (this.#pause.clear) return work();
-    waitUntil(trial());
+    if (this.#pause.left === 0) waitUntil(trial());
     return PAUSED;
   }
 

@@ -5,29 +5,26 @@ import type { EnvReference, SecretReference } from "../config/values.ts";
 import type { Reference } from "../table/table.ts";
 import { authenticating, challenge } from "./authentication.ts";
 import { BoundedMemory } from "./bounded-memory.ts";
-import { admissionByClaims, type ClaimConfig, type ClaimOptions, claimShape, compileClaims } from "./claims.ts";
+import { admissionByClaims, type ClaimOptions, claimShape, compileClaims } from "./claims.ts";
 import {
   type Admission,
   type Authentication,
   type CompileContext,
-  claimAt,
   type Exchange,
   type GatewayContext,
   type MakeAuthenticator,
-  NotConfigured,
   type PolicyRun,
   type Refusal,
   removeCookie,
   type Step,
 } from "./contract.ts";
 import { durationOption } from "./durations.ts";
-import { discover, type ProviderMetadata } from "./jwks.ts";
-import { Kept } from "./kept.ts";
-import { askProvider, formEncoded, providerUrl } from "./provider-request.ts";
-import { openSealed, randomSecret, SEALED_COOKIE_LIMIT, seal, sealingKey } from "./sealed-cookie.ts";
+import { LoginFailed, LoginProvider, type LoginProviderConfig, ProviderAway } from "./login-provider.ts";
+import { providerUrl } from "./provider-request.ts";
+import { openSealed, randomSecret, SEALED_COOKIE_LIMIT, type SealedFor, seal, sealingKey } from "./sealed-cookie.ts";
 import { MAX_TIMEOUT, reference, text, value, valuesOf } from "./signed-token.ts";
 import { TokenRefused } from "./token-refusal.ts";
-import { ASYMMETRIC, reasonOf, subjectOf, Verifier } from "./token-verifier.ts";
+import { subjectOf } from "./token-verifier.ts";
 
 export interface OidcLoginOptions extends Deciding, ClaimOptions {
   /** The provider, exactly as it calls itself; its addresses and keys are found by its metadata (OpenID Connect Discovery 1.0). */
@@ -90,20 +87,13 @@ export const schema = () => {
 const PATH = /^\/(?:[A-Za-z0-9._~-]+(?:\/[A-Za-z0-9._~-]+)*)?$/;
 
 /** Durations are in milliseconds. */
-export interface OidcLoginConfig extends ClaimConfig {
-  readonly issuer: string | Reference;
-  readonly clientId: string | Reference;
-  readonly clientSecret: Reference;
+export interface OidcLoginConfig extends LoginProviderConfig {
   readonly cookieKeys: readonly Reference[];
-  readonly scope: string;
   readonly callbackPath: string;
   readonly logoutPath: string;
   readonly afterLogout: string;
   readonly lifetime: number;
   readonly cookie: string;
-  /** Sorted; by their path in the ID token. */
-  readonly claims: readonly string[];
-  readonly timeout: number;
 }
 
 export function compile(options: OidcLoginOptions, context: CompileContext): OidcLoginConfig {
@@ -164,22 +154,11 @@ interface Session {
   readonly claims: Readonly<Record<string, unknown>>;
 }
 
-/** The login cannot go on. */
-class LoginFailed extends Error {
-  readonly why: string;
-  constructor(why: string, detail: string) {
-    super(detail);
-    this.why = why;
-  }
-}
-
-class ProviderAway extends Error {}
-
 export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtime) => {
   const { now } = runtime;
   // Opening a cookie takes some 30 µs and a turn of the event loop.
   const sessions = new BoundedMemory<{ readonly admission: Admission; readonly until: number }>(1_000);
-  let provider: Provider | undefined;
+  let provider: LoginProvider | undefined;
 
   const names = (exchange: Exchange) => {
     const prefix = exchange.scheme === "https" ? "__Host-" : "";
@@ -190,7 +169,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
   const own = (exchange: Exchange, path: string): string =>
     `${exchange.scheme}://${exchange.upstream.get("x-forwarded-host") ?? exchange.host}${path}`;
 
-  const unavailable = (provider: Provider): Refusal => ({
+  const unavailable = (provider: LoginProvider): Refusal => ({
     refused: "credentials-unavailable",
     extras: { headers: { "retry-after": String(provider.retryAfter) }, facts: { provider: "failed" } },
   });
@@ -200,7 +179,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
   });
 
   const admissionOf = async (c: GatewayContext, cookie: string): Promise<Admission | undefined> => {
-    const opened = await openSealed<Session>(cookie, "session", await keysOf(c), now());
+    const opened = await openSealed<Session>(cookie, sealedFor(c, "session"), await keysOf(c), now());
     if (!opened) return undefined;
     const { claims } = opened.payload;
     const subject = subjectOf(String(claims.iss), claims.sub);
@@ -217,6 +196,12 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
   const keysOf = (c: GatewayContext) =>
     Promise.all(config.cookieKeys.map((key) => sealingKey(runtime.text(key, c.env), Object.values(key)[0] as string)));
 
+  // Another API of this host may sign others in, elsewhere, with the same key: who is signed in there is not signed in here.
+  const sealedFor = (c: GatewayContext, purpose: SealedFor["purpose"]): SealedFor => {
+    provider ??= new LoginProvider(config, runtime, c.env);
+    return { purpose, audience: `${provider.issuer} ${provider.clientId}` };
+  };
+
   /** The way to the provider, for a browser that wants a page; 401 for everything else, which cannot follow it. */
   const askToLogIn = async (c: GatewayContext): Promise<Refusal> => {
     const exchange = c.get("exchange");
@@ -226,7 +211,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
       extras: { headers: { "www-authenticate": challenge(exchange, "Session") } },
     } as const;
     if (!wantsPage(c.req.raw)) return refusal;
-    provider ??= new Provider(config, runtime, c.env);
+    provider ??= new LoginProvider(config, runtime, c.env);
     const metadata = await provider.metadata(exchange);
     if (!metadata?.authorization_endpoint) return unavailable(provider);
     const login: Login = {
@@ -236,7 +221,12 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
       returnTo: returnTo(exchange),
     };
     const name = names(exchange).login;
-    const sealed = await seal(login, "login", (await keysOf(c))[0] as CryptoKey, now() + LOGIN_LIFETIME_MS);
+    const sealed = await seal(
+      login,
+      sealedFor(c, "login"),
+      (await keysOf(c))[0] as CryptoKey,
+      now() + LOGIN_LIFETIME_MS,
+    );
     const location = new URL(metadata.authorization_endpoint);
     const parameters = {
       response_type: "code",
@@ -263,14 +253,14 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
 
   const finishLogin = async (c: GatewayContext): Promise<Refusal | Step> => {
     const exchange = c.get("exchange");
-    provider ??= new Provider(config, runtime, c.env);
+    provider ??= new LoginProvider(config, runtime, c.env);
     try {
       const given = new URLSearchParams(exchange.search);
       const state = given.get("state") ?? "";
       const cookie = `${names(exchange).login}${state.slice(0, 8)}`;
       const [, sealed = ""] = cookiesNamed(c.req.raw, (one) => one === cookie)[0] ?? [];
       const keys = await keysOf(c);
-      const login = (await openSealed<Login>(sealed, "login", keys, now()))?.payload;
+      const login = (await openSealed<Login>(sealed, sealedFor(c, "login"), keys, now()))?.payload;
       // The cookie is bound to the browser, and the state to the cookie: a link of somebody else's login leads nowhere.
       if (!login || login.state !== state)
         throw new LoginFailed("state", "It was begun too long ago, or in another browser. Try again.");
@@ -291,7 +281,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
       });
       admissionByClaims(claims, subjectOf(String(claims.iss), claims.sub), config, runtime, "oidcLogin");
       const session: Session = { claims };
-      const text = await seal(session, "session", keys[0] as CryptoKey, now() + config.lifetime);
+      const text = await seal(session, sealedFor(c, "session"), keys[0] as CryptoKey, now() + config.lifetime);
       if (text.length > SEALED_COOKIE_LIMIT)
         throw new LoginFailed("size", "The claims do not fit into a cookie; the operator must keep fewer of them.");
       const { session: name } = names(exchange);
@@ -316,7 +306,7 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
     // A link or an image on another site must not sign anybody out.
     if (c.req.raw.headers.get("sec-fetch-site") === "cross-site")
       return failed(new LoginFailed("cross-site", "A logout begins on this site."));
-    provider ??= new Provider(config, runtime, c.env);
+    provider ??= new LoginProvider(config, runtime, c.env);
     const end = (await provider.metadata(exchange))?.end_session_endpoint;
     const after = own(exchange, config.afterLogout);
     const location = end ? new URL(end) : undefined;
@@ -357,107 +347,6 @@ export const authenticator: MakeAuthenticator<OidcLoginConfig> = (config, runtim
 };
 
 export const run: PolicyRun<OidcLoginConfig> = authenticating("oidcLogin", authenticator);
-
-/** The provider, as one isolate knows it. */
-class Provider {
-  readonly issuer: string;
-  readonly clientId: string;
-  readonly #secret: string;
-  readonly #config: OidcLoginConfig;
-  readonly #metadata: Kept<ProviderMetadata>;
-  readonly #verifier: Verifier;
-
-  constructor(config: OidcLoginConfig, runtime: Parameters<MakeAuthenticator<unknown>>[1], env: unknown) {
-    const textOf = (one: string | Reference) => (typeof one === "string" ? one : runtime.text(one, env));
-    this.#config = config;
-    this.issuer = textOf(config.issuer);
-    this.clientId = textOf(config.clientId);
-    this.#secret = runtime.text(config.clientSecret, env);
-    if (!providerUrl(this.issuer)) throw new NotConfigured("the issuer of oidcLogin is no https URL");
-    const { timeout } = config;
-    const keySet = { timeout, maxAge: 600_000, coolDown: 30_000 };
-    this.#metadata = new Kept(keySet, { load: () => discover(this.issuer, timeout) }, runtime.now);
-    this.#verifier = new Verifier(
-      {
-        ...config,
-        issuer: [this.issuer],
-        audience: [this.clientId],
-        keys: { discovery: true, keySet },
-        algorithms: ASYMMETRIC,
-        requiredClaims: ["iss", "sub", "exp", "iat", "nonce"],
-        leeway: 5_000,
-      },
-      runtime,
-      env,
-      "oidcLogin",
-      () => {},
-    );
-  }
-
-  get retryAfter(): number {
-    return this.#metadata.retryAfter;
-  }
-
-  async metadata(exchange: Exchange): Promise<ProviderMetadata | undefined> {
-    this.#metadata.tend(exchange);
-    if (!this.#metadata.value) await this.#metadata.update(exchange);
-    return this.#metadata.value;
-  }
-
-  /** What the ID token for `code` says, of that what sessions keep. Throws LoginFailed and ProviderAway. */
-  async claims(
-    exchange: Exchange,
-    login: { readonly code: string; readonly verifier: string; readonly nonce: string; readonly redirectUri: string },
-  ): Promise<Record<string, unknown>> {
-    const endpoint = (await this.metadata(exchange))?.token_endpoint;
-    if (!endpoint) throw new ProviderAway();
-    const answer = await this.#exchange(endpoint, login);
-    let payload: Readonly<Record<string, unknown>>;
-    try {
-      ({ payload } = await this.#verifier.claims(String(answer.id_token), exchange, {}));
-    } catch (error) {
-      if (error instanceof Error && error.name === "KeysUnavailable") throw new ProviderAway();
-      throw new LoginFailed(`id-token-${reasonOf(error)}`, "The provider's answer was not valid.");
-    }
-    if (payload.nonce !== login.nonce) throw new LoginFailed("nonce", "The provider's answer was for another login.");
-    // OpenID Connect Core 1.0, 3.1.3.7, steps 4 and 5.
-    if (payload.azp !== undefined && payload.azp !== this.clientId)
-      throw new LoginFailed("azp", "The provider's answer was for another client.");
-    const { scope = this.#config.scope } = answer;
-    const kept = this.#config.claims.flatMap((name): [string, unknown][] => {
-      const value = claimAt(payload, name);
-      return value === undefined ? [] : [[name, value]];
-    });
-    return { ...Object.fromEntries(kept), iss: payload.iss, sub: payload.sub, scope: String(scope) };
-  }
-
-  async #exchange(
-    endpoint: string,
-    { code, verifier, redirectUri }: { readonly code: string; readonly verifier: string; readonly redirectUri: string },
-  ): Promise<{ readonly id_token?: unknown; readonly scope?: unknown }> {
-    const client = btoa(`${formEncoded(this.clientId)}:${formEncoded(this.#secret)}`);
-    const { status, text } = await askProvider(endpoint, this.#config.timeout, {
-      method: "POST",
-      headers: { authorization: `Basic ${client}`, accept: "application/json" },
-      body: new URLSearchParams({
-        grant_type: "authorization_code",
-        code,
-        redirect_uri: redirectUri,
-        code_verifier: verifier,
-      }),
-    }).catch(() => {
-      throw new ProviderAway();
-    });
-    if (status >= 500) throw new ProviderAway();
-    // A code that was used, has expired, or was begun with another verifier.
-    if (status !== 200) throw new LoginFailed("code", "The provider did not accept its own code. Try again.");
-    try {
-      return JSON.parse(text);
-    } catch {
-      throw new ProviderAway();
-    }
-  }
-}
 
 /** Whether who asks is a browser on its way to a page: it follows redirects to another site, and shows what is there. */
 function wantsPage({ method, headers }: Request): boolean {

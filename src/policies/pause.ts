@@ -5,12 +5,15 @@
  */
 const FIRST_MS = 1_000;
 const LONGEST_MS = 30_000;
+/** As many answers in a row that make no sense are no longer the fault of who asked. */
+const MANY = 5;
 
 export class Pause {
   readonly #now: () => number;
   #length = 0;
   #until = 0;
   #failedAt = Number.NEGATIVE_INFINITY;
+  #suspicions = 0;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -40,8 +43,20 @@ export class Pause {
   }
 
   succeeded(): void {
+    this.#suspicions = 0;
     this.#length = 0;
     this.#until = 0;
+  }
+
+  /**
+   * There was an answer, but none to go by, which may be the doing of whoever asked, such as a 500 for an odd token. One of them is no
+   * reason to leave everybody else without; MANY of them without a good answer in between are.
+   */
+  suspected(started: number): void {
+    const suspicions = this.#suspicions + 1;
+    this.succeeded();
+    if (suspicions >= MANY) this.failed(started);
+    else this.#suspicions = suspicions;
   }
 
   /** `started`: when the try began. One that was under way when another one failed tells nothing new. */

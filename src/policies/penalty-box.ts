@@ -180,7 +180,7 @@ export const run: PolicyRun<PenaltyBoxConfig> = (config, runtime, mode) => {
     try {
       const { failures, window, block, maxBlock, memory } = config;
       const name = `penalty:${await sha256(key)}`;
-      const answer = await storeOf(runtime, c.env).ask(config.timeout, (redis) =>
+      const answer = await storeOf(runtime, c.env).askInBackground(config.timeout, (redis) =>
         redis.eval<number[], [number, number]>(SCRIPT, [name], [now, failures, window, block, maxBlock, memory]),
       );
       if (!("value" in answer) || !Array.isArray(answer.value)) return;

@@ -14,11 +14,12 @@ const MAX_BYTES = 256 * 1024;
 export interface ProviderAnswer {
   readonly status: number;
   readonly headers: Headers;
-  readonly text: string;
+  /** Undefined where it is too long. */
+  readonly body: Uint8Array<ArrayBuffer> | undefined;
 }
 
-/** Throws when there is no answer within `timeout` ms, or one that is too long or no UTF-8. Redirects are answers, not followed. */
-export async function askProvider(url: string, timeout: number, init: RequestInit = {}): Promise<ProviderAnswer> {
+/** Throws when there is no whole answer within `timeout` ms. Redirects are answers, not followed. */
+export async function askService(url: string, timeout: number, init: RequestInit = {}): Promise<ProviderAnswer> {
   const headers = new Headers(init.headers);
   headers.set("user-agent", "portcullis");
   const response = await fetch(url, {
@@ -28,15 +29,35 @@ export async function askProvider(url: string, timeout: number, init: RequestIni
     redirect: "manual",
     signal: AbortSignal.timeout(timeout),
   });
-  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
-  let text = "";
+  const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of (response.body ?? []) as ReadableStream<Uint8Array>) {
     size += chunk.byteLength;
-    if (size > MAX_BYTES) throw new Error("too large");
-    text += decoder.decode(chunk, { stream: true });
+    // Leaving the loop cancels the stream.
+    if (size > MAX_BYTES) return { status: response.status, headers: response.headers, body: undefined };
+    chunks.push(chunk);
   }
-  return { status: response.status, headers: response.headers, text: text + decoder.decode() };
+  const body = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    body.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return { status: response.status, headers: response.headers, body };
+}
+
+/** Whether a status tells of the service itself, or of a proxy before it, rather than of the request (RFC 9110, 15.6). */
+export const isAway = (status: number): boolean => status === 502 || status === 503 || status === 504;
+
+/** The same, for answers that are text. Throws also for one that is too long or no UTF-8. */
+export async function askProvider(
+  url: string,
+  timeout: number,
+  init: RequestInit = {},
+): Promise<{ readonly status: number; readonly text: string }> {
+  const { status, body } = await askService(url, timeout, init);
+  if (!body) throw new Error("too large");
+  return { status, text: new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(body) };
 }
 
 /** The JSON document at `url`. Throws when there is none. */

@@ -15,22 +15,36 @@ export async function sealingKey(text: string, name: string): Promise<CryptoKey>
   return crypto.subtle.importKey("raw", digest, { name: "AES-GCM" }, false, ["encrypt", "decrypt"]);
 }
 
-/** `until` in milliseconds since the epoch. What was sealed for one purpose opens for no other. */
-export const seal = (payload: object, purpose: string, key: CryptoKey, until: number): Promise<string> =>
+/** What is sealed for one of these opens for no other, also under the same key. */
+export interface SealedFor {
+  readonly purpose: "session" | "login";
+  /** Whose it is, such as the provider and the client of a login. */
+  readonly audience: string;
+}
+
+/** `until` in milliseconds since the epoch. */
+export const seal = (
+  payload: object,
+  { purpose, audience }: SealedFor,
+  key: CryptoKey,
+  until: number,
+): Promise<string> =>
   new EncryptJWT({ ...payload })
     .setProtectedHeader({ alg: "dir", enc: "A256GCM", typ: `portcullis-${purpose}+jwt` })
+    .setAudience(audience)
     .setExpirationTime(Math.floor(until / 1_000))
     .encrypt(key);
 
-/** Undefined for what none of the keys has sealed for this purpose, or has expired at `now`. */
+/** Undefined for what none of the keys has sealed for this, or has expired at `now`. */
 export async function openSealed<Payload>(
   sealed: string,
-  purpose: string,
+  { purpose, audience }: SealedFor,
   keys: readonly CryptoKey[],
   now: number,
 ): Promise<{ readonly payload: Payload; readonly until: number } | undefined> {
   const options = {
     typ: `portcullis-${purpose}+jwt`,
+    audience,
     currentDate: new Date(now),
     requiredClaims: ["exp"],
     keyManagementAlgorithms: ["dir"],

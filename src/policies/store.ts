@@ -1,6 +1,6 @@
 /** The gateway's Redis, for policies that look something up in it, and what this isolate knows of its health. */
 import { Redis } from "@upstash/redis/cloudflare";
-import { type GatewayRuntime, NotConfigured } from "./contract.ts";
+import { type Exchange, type GatewayRuntime, NotConfigured } from "./contract.ts";
 import { Pause } from "./pause.ts";
 
 /** In few words why there is no answer: `paused` where the store was not asked. */
@@ -8,7 +8,23 @@ export interface StoreFailure {
   readonly failure: string;
 }
 
+export type Answer<Value> = { readonly value: Value } | StoreFailure;
+
 const stores = new WeakMap<GatewayRuntime, Store>();
+const healths = new WeakMap<GatewayRuntime, Pause>();
+
+/**
+ * What the isolate knows of the store's health: one for all policies, since a request that passes several of them must not find out
+ * in each that the store is away.
+ */
+export function storeHealth(runtime: GatewayRuntime): Pause {
+  let health = healths.get(runtime);
+  if (!health) {
+    health = new Pause(() => runtime.now());
+    healths.set(runtime, health);
+  }
+  return health;
+}
 
 /** The isolate's store. Throws NotConfigured where the gateway or the environment has none. */
 export function storeOf(runtime: GatewayRuntime, env: unknown): Store {
@@ -16,7 +32,7 @@ export function storeOf(runtime: GatewayRuntime, env: unknown): Store {
   if (!store) {
     const reference = runtime.table.gateway.store;
     if (!reference) throw new NotConfigured("the gateway has no store");
-    store = new Store(runtime.text(reference.url, env), runtime.text(reference.token, env), () => runtime.now());
+    store = new Store(runtime, runtime.text(reference.url, env), runtime.text(reference.token, env));
     stores.set(runtime, store);
   }
   return store;
@@ -29,11 +45,11 @@ export class Store {
   readonly #clients = new Map<number, Redis>();
   readonly #pause: Pause;
 
-  constructor(url: string, token: string, now: () => number) {
+  constructor(runtime: GatewayRuntime, url: string, token: string) {
     this.#url = url;
     this.#token = token;
-    this.#now = now;
-    this.#pause = new Pause(now);
+    this.#now = () => runtime.now();
+    this.#pause = storeHealth(runtime);
   }
 
   /** Whole seconds until the store is asked again; at least 1. */
@@ -41,11 +57,23 @@ export class Store {
     return this.#pause.retryAfter;
   }
 
-  /** What `asking` gets from Redis, whose every request may take `timeout` ms. */
+  /**
+   * What `asking` gets from Redis, for a request that waits for it, `timeout` ms at most. After a failure none waits: when the pause is
+   * over, one of them has `trial` find out in the background whether the store is back.
+   */
   async ask<Value>(
+    exchange: Pick<Exchange, "waitUntil">,
     timeout: number,
     asking: (redis: Redis) => Promise<Value>,
-  ): Promise<{ readonly value: Value } | StoreFailure> {
+    trial: (redis: Redis) => Promise<unknown> = asking,
+  ): Promise<Answer<Value>> {
+    if (this.#pause.clear) return this.askInBackground(timeout, asking);
+    if (this.#pause.left === 0) exchange.waitUntil(this.askInBackground(timeout, trial));
+    return { failure: "paused" };
+  }
+
+  /** The same for work that no request waits for, which is a trial itself. Every call that `asking` makes may take `timeout` ms. */
+  async askInBackground<Value>(timeout: number, asking: (redis: Redis) => Promise<Value>): Promise<Answer<Value>> {
     if (!this.#pause.over) return { failure: "paused" };
     const started = this.#now();
     const client = this.#client(timeout);

@@ -6,6 +6,7 @@ import type { Exchange, PolicyVerdict, Refusal } from "./contract.ts";
 const REASONS = {
   malformed: "the token is malformed",
   size: "the token is too long",
+  duplicate: "the token says something twice",
   type: "the type of the token is not accepted",
   algorithm: "the algorithm of the token is not accepted",
   key: "the key of the token is not known",

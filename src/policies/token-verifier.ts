@@ -1,5 +1,6 @@
 /** Whether a signed token (RFC 7515, RFC 7519) is to be believed, and for how long. */
 import {
+  base64url,
   errors,
   type JWSAlgorithm,
   type JWSHeaderParameters,
@@ -10,6 +11,7 @@ import {
 import type { PolicyName, Reference } from "../table/table.ts";
 import { admissionByClaims, type ClaimConfig } from "./claims.ts";
 import { type Admission, type Exchange, type GatewayRuntime, NotConfigured } from "./contract.ts";
+import { hasDuplicateMembers } from "./duplicate-members.ts";
 import { KeySet, type KeySetConfig, keySetOf } from "./jwks.ts";
 import { providerUrl } from "./provider-request.ts";
 import { check, type TokenReason, TokenRefused } from "./token-refusal.ts";
@@ -43,8 +45,10 @@ export const HMAC: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS
 // All that jose's key set resolves and workerd verifies; ML-DSA is not among the latter.
 export const ASYMMETRIC = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519".split(" ");
 
-// A compact JWS (RFC 7515, 7.1). A JWE has five parts; and base64 decoders skip white space, so it is excluded here.
-const COMPACT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+// A compact JWS (RFC 7515, 7.1). A JWE has five parts; and base64 decoders skip white space, so it is excluded here. So are the bits of
+// a last character that belong to no byte, which decoders drop (RFC 4648, 3.5): else one token could be written in sixteen ways.
+const PART = String.raw`(?=[\w-])(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?`;
+const COMPACT = new RegExp(String.raw`^${PART}\.${PART}\.${PART}$`);
 
 // Of a token without `kid`, so many keys of the set are tried.
 const MAX_KEYS_TRIED = 8;
@@ -130,6 +134,10 @@ export class Verifier {
       if (error instanceof errors.JWKSMultipleMatchingKeys) return verifyByAny(error, token, options);
       throw error;
     });
+    // Only now: what nobody has signed is not worth reading twice.
+    for (const part of token.split(".", 2)) {
+      if (hasDuplicateMembers(new TextDecoder().decode(base64url.decode(part)))) throw new TokenRefused("duplicate");
+    }
     this.#checkTypes(payload);
     return { payload, kid: protectedHeader.kid };
   }

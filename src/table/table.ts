@@ -239,6 +239,7 @@ export interface TableRetry {
   /** Milliseconds. */
   readonly backoff: { readonly minimum?: number; readonly base: number; readonly max: number };
   readonly maxBody: number;
+  /** Of the route's requests in an isolate, and retries in ten seconds in any case. */
   readonly budget: { readonly percent: number; readonly minimum: number };
 }
 
@@ -265,6 +266,7 @@ export type PolicyName =
   | "rateLimit"
   | "concurrency"
   | "filter"
+  | "waf"
   | "upstreamToken"
   | "headers"
   | "middleware";

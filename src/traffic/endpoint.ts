@@ -5,6 +5,12 @@ import type { Outcome } from "./outcome.ts";
 import { OutlierDetector } from "./outlier.ts";
 
 /**
+ * Milliseconds for which a finding of the health checks holds, in the store from when it was written and in an isolate from when it was
+ * last read: where there are no news any more, all count as healthy.
+ */
+export const HEALTH_LIFETIME = 600_000;
+
+/**
  * One address that requests are sent to, with all that is remembered of it. Backends that differ only in what is done to the
  * request (headers, rewrites, mirrors) are the same endpoint, and share its state, also between pools.
  */
@@ -20,8 +26,8 @@ export class Endpoint {
   readonly breaker: CircuitBreaker | undefined;
   readonly maxEjectionPercent: number;
   readonly panicThreshold: number | undefined;
-  /** What active health checks say; true until they say otherwise. */
-  healthy = true;
+  /** Until when the finding of a health check holds that it is unhealthy; 0: there is none. */
+  unhealthyUntil = 0;
   /** Requests under way. */
   active = 0;
   /** Its places in pools, each of which decides for itself whether an ejection holds there. */
@@ -97,7 +103,7 @@ export class Endpoints {
    */
   setHealth(backend: TableBackend, healthy: boolean, now: number): void {
     const endpoint = this.of(backend);
-    if (healthy && !endpoint.healthy) endpoint.outlier?.pardon(now);
-    endpoint.healthy = healthy;
+    if (healthy && endpoint.unhealthyUntil > 0) endpoint.outlier?.pardon(now);
+    endpoint.unhealthyUntil = healthy ? 0 : now + HEALTH_LIFETIME;
   }
 }

@@ -55,6 +55,8 @@ export const chain = (backends: readonly number[]): TablePool => ({
  *     tried.push(member.endpoint);                    // before the next pick of the same request
  */
 export class Pool {
+  /** How many priorities it has. */
+  readonly levels: number;
   readonly #levels: readonly Level[];
   readonly #places = new Map<Endpoint, EndpointPlace>();
   readonly #hasBreakers: boolean;
@@ -72,6 +74,7 @@ export class Pool {
     this.#levels = pool.levels.map(
       (level) => new Level(level, table, endpoints, (endpoint) => this.#place(endpoint), random),
     );
+    this.levels = pool.levels.length;
     this.#hasBreakers = [...this.#places.keys()].some(({ breaker }) => breaker);
     this.#nearest = pool.nearest ?? false;
   }
@@ -188,7 +191,7 @@ const isEjected = ({ outlier }: Endpoint, { ejectedUntil }: EndpointPlace, now: 
   ejectedUntil > now && outlier !== undefined && outlier.ejected(now);
 
 const isIn = ({ endpoint, place }: Member, now: number): boolean =>
-  endpoint.healthy && !isEjected(endpoint, place, now);
+  endpoint.unhealthyUntil <= now && !isEjected(endpoint, place, now);
 
 class Level {
   readonly members: readonly Member[];

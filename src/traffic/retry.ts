@@ -16,12 +16,14 @@ export interface TryFacts {
   readonly retryAfter?: number | undefined;
   /** Milliseconds until the route's total timeout; Infinity: there is none. */
   readonly remaining: number;
+  readonly now: number;
 }
 
-/** Again after so many milliseconds; or not, and which condition is not met. Then the answer at hand is given. */
-export type RetryVerdict =
-  | { readonly after: number }
-  | { readonly not: "outcome" | "method" | "body" | "attempts" | "retry-after" | "time" | "budget" };
+/** The condition of a retry that is not met. */
+export type NotRetried = "outcome" | "method" | "body" | "attempts" | "retry-after" | "time" | "budget";
+
+/** Again after so many milliseconds; or not, and why. Then the answer at hand is given. */
+export type RetryVerdict = { readonly after: number } | { readonly not: NotRetried };
 
 /**
  * A Retry-After beyond this many milliseconds is left to the client, who gets the answer with that header: nobody's request is kept
@@ -29,7 +31,7 @@ export type RetryVerdict =
  */
 export const LONGEST_RETRY_AFTER = 10_000;
 
-/** Whether to try again. When it says so, one retry has been taken from the budget, to be released when that try has ended. */
+/** Whether to try again. When it says so, one retry has been taken from the budget. */
 export function decideRetry(
   retry: TableRetry,
   facts: TryFacts,
@@ -45,5 +47,5 @@ export function decideRetry(
   const after = Math.max(backoffBefore(facts.tries, retry.backoff, random), retryAfter);
   if (after >= facts.remaining) return { not: "time" };
   // Last, since it is the one that takes.
-  return budget.take() ? { after } : { not: "budget" };
+  return budget.take(facts.now) ? { after } : { not: "budget" };
 }

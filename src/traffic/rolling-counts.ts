@@ -9,7 +9,7 @@ export class RollingCounts {
   /** Number of the current bucket since the epoch, and where it is in the arrays. */
   #bucket = 0;
   #slot = 0;
-  /** Sums over the window, as of the last `add`. */
+  /** Sums over the window, as of the last `add` or `at`. */
   all = 0;
   failed = 0;
 
@@ -17,9 +17,15 @@ export class RollingCounts {
     this.#width = length / BUCKETS;
   }
 
-  add(failed: boolean, now: number): void {
+  /** How many there were until `now`. */
+  at(now: number): number {
     const bucket = Math.floor(now / this.#width);
     if (bucket > this.#bucket) this.#moveTo(bucket);
+    return this.all;
+  }
+
+  add(failed: boolean, now: number): void {
+    this.at(now);
     this.all++;
     (this.#all[this.#slot] as number)++;
     if (!failed) return;

@@ -10,6 +10,7 @@ import {
   revokeCommand,
   rotateCommand,
 } from "../../src/admin/key-commands.ts";
+import { setCommand } from "../../src/admin/users.ts";
 import { type RunningRedis, redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../../src/dev/redis.ts";
 import { startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
 import { isKey } from "../../src/policies/api-key-format.ts";
@@ -23,6 +24,10 @@ export default gateway({ store: { url: env("STORE_URL"), token: secret("STORE_TO
   api("shop", {}, [route("all", { path: "/*" }, { policies: [${policies}], to: cluster("eu", { ingress: env("EU") }) })]),
 ]);`;
 const ROUTES = routes('apiKey({ prefix: "shop", consumers: [partner], maxAge: "20s" })');
+
+async function* line(text: string) {
+  yield `${text}\n`;
+}
 
 describe("keys", () => {
   let redis: RunningRedis;
@@ -54,7 +59,7 @@ describe("keys", () => {
       options,
       create: (wishes: Partial<CreateOptions>) => json(createCommand({ ...asJson, consumer: "partner", ...wishes })),
       rotate: (id: string, overlap: string) => json(rotateCommand(id, { ...asJson, overlap })),
-      revoke: async (id: string) => (await revokeCommand(id, options)).out,
+      revoke: async (id: string, key = "") => (await revokeCommand(id, options, line(key))).out,
       list: (wishes: { all?: boolean; consumer?: string } = {}) => json(listCommand({ ...asJson, ...wishes })),
     };
   }
@@ -103,6 +108,28 @@ describe("keys", () => {
     expect(table.split("\n").map((line) => line.split(/ {2,}/)[2])).toEqual(["state", "revoked", "live"]);
   });
 
+  it("that were found where they should not be are revoked by themselves, and stay unseen", async () => {
+    const { create, revoke, list } = await shop();
+    const { key, id } = await create({});
+    await expect(revoke("-", `${key}x`)).rejects.toThrow("there is no such key");
+    const said = await revoke("-", key);
+    expect(said).toContain(`revoked  ${id} of partner`);
+    expect(said).not.toContain(key.split("_")[1]);
+    expect(await list()).toEqual([]);
+  });
+
+  it("that were rotated are not rotated again, since their end is that of the overlap", async () => {
+    const { create, rotate, list } = await shop();
+    const first = await create({});
+    const second = await rotate(first.id, "1d");
+    expect(second.expires).toBeUndefined();
+    await expect(rotate(first.id, "1d")).rejects.toThrow(
+      `the key ${first.id} was rotated to ${second.id}; rotate that one`,
+    );
+    expect((await rotate(second.id, "1d")).expires).toBeUndefined();
+    expect(await list()).toHaveLength(3);
+  });
+
   it("expire", async () => {
     const { create, rotate } = await shop();
     const made = await create({ expires: "90d" });
@@ -135,10 +162,24 @@ describe("keys", () => {
       'the routes declare the consumer "partner"; give it groups and a plan there',
     ],
     ["a prefix that no route takes", ROUTES, { prefix: "x" }, "no route takes keys that begin with x; there is shop"],
+    ["a scope that is none", ROUTES, { scope: 'read wr"ite' }, '"wr\\"ite" is no scope'],
+    ["a life of nothing", ROUTES, { expires: "0s" }, "--expires 0s is a key that was never good"],
     ["routes without keys", routes(""), {}, "no route takes API keys; add apiKey({ ... }) to one"],
   ])("%s is refused", async (_, text, wishes, told) => {
     const { create } = await shop(text);
     await expect(create(wishes)).rejects.toThrow(told);
+  });
+
+  it("and users are made only where a route takes such", async () => {
+    const { options } = await shop(routes("basic({ store: true })").replace("anyOf,", "basic,"));
+    expect(await setCommand("walk-in", options, line("long enough"))).toEqual({ out: "set  walk-in" });
+    const { options: others } = await shop();
+    await expect(setCommand("walk-in", others, line("long enough"))).rejects.toThrow(
+      "no route takes users of the store",
+    );
+    await expect(setCommand("walk-in", { ...options, scope: "a\\b" }, line("long enough"))).rejects.toThrow(
+      "is no scope",
+    );
   });
 
   it("are for the store that .dev.vars names, where the environment names none", async () => {

@@ -140,9 +140,15 @@ describe("a request through the front", () => {
 
   it("arrives as it was sent, with the peer's address where no other is named", async () => {
     const { url, raw } = await received({ headers: { Host: "API.example.com", "X-MiXed": "\u00e9" } });
-    expect(url).toBe("/x?y=%zz");
+    expect(url).toBe("http://API.example.com/x?y=%zz");
     expect(raw.slice(0, 4)).toEqual(["Host", "API.example.com", "X-MiXed", "\u00e9"]);
     expect(raw.slice(-2)).toEqual(["CF-Connecting-IP", "127.0.0.1"]);
+  });
+
+  it("may say that it came by https", async () => {
+    const { url } = await received({ headers: { Host: "API.example.com:443", "X-Forwarded-Proto": "https" } });
+    expect(url).toBe("https://API.example.com:443/x?y=%zz");
+    expect((await received({ headers: { "X-Forwarded-Proto": "gopher" } })).url).toMatch(/^http:/);
   });
 
   it("may name another client", async () => {

@@ -254,6 +254,35 @@ describe("starting", () => {
   });
 });
 
+it("listeners for https are reached as if TLS had ended in front", async () => {
+  const routes = join(folder, "listeners.ts");
+  await writeFile(
+    routes,
+    `import { api, gateway, listener, redirect, route } from "portcullis";
+const web = listener("web", { port: 80, protocol: "http" });
+const shop = listener("shop", { port: 443, protocol: "https", host: "*.example.com" });
+export default gateway({ semantics: "gateway-api", listeners: [web, shop] }, [
+  api("moved", { listeners: [web] }, [route("all", { path: "/*" }, { to: redirect({ scheme: "https", status: 301 }) })]),
+  api("shop", { listeners: [shop] }, [route("all", { path: "/*" }, { to: redirect({ path: { full: "/inside" }, status: 302 }) })]),
+]);`,
+  );
+  const own = await startStand({ routes, port: 0, out: join(folder, "out-listeners"), log: () => {} });
+  try {
+    const { port } = own;
+    const asked = async (headers: Record<string, string>) => {
+      const [response] = await once(get({ host: "127.0.0.1", port, path: "/x", headers, agent: false }), "response");
+      response.resume();
+      return [response.statusCode, response.headers.location];
+    };
+    expect(await asked({ Host: "www.example.com" })).toEqual([301, "https://www.example.com/x"]);
+    const secure = { Host: "www.example.com", "X-Forwarded-Proto": "https" };
+    expect(await asked(secure)).toEqual([302, "https://www.example.com/inside"]);
+    expect(own.banner).toContain(`curl -i -H "X-Forwarded-Proto: https" -H "Host: www.example.com" ${own.url}/`);
+  } finally {
+    await own.close();
+  }
+});
+
 describe.skipIf(process.platform !== "linux")("gateway dev", () => {
   let child: ChildProcess | undefined;
   afterEach(() => child?.kill("SIGKILL"));

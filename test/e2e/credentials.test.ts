@@ -105,9 +105,9 @@ describeWithRealParts("credentials", () => {
 
     it("let a user of the store in from when the command line sets it until it removes it", async () => {
       const folder = await folderOf({
-        "routes/index.ts": `import { api, cluster, env, gateway, route, secret } from "portcullis";
+        "routes/index.ts": `import { api, basic, cluster, env, gateway, route, secret } from "portcullis";
 export default gateway({ store: { url: env("STORE_URL"), token: secret("STORE_TOKEN") } }, [
-  api("a", {}, [route("r", {}, { to: cluster("c", { ingress: env("C") }) })])]);`,
+  api("a", { policies: [basic({ store: true })] }, [route("r", {}, { to: cluster("c", { ingress: env("C") }) })])]);`,
       });
       vi.stubEnv("STORE_URL", on.storeUrl);
       vi.stubEnv("STORE_TOKEN", secrets.store);

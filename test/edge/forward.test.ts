@@ -1,8 +1,9 @@
 /**
- * What is taken while a request is under way (a place at an endpoint, a retry of the budget) is given back however it ends, and nobody is
- * asked twice without a retry.
+ * What is taken while a request is under way (a place at an endpoint, a share of the budget) is given back however it ends, and nobody
+ * is asked twice without a retry.
  */
 import { expect, it } from "vitest";
+import { Departure } from "../../src/edge/departure.ts";
 import { forward } from "../../src/edge/forward.ts";
 import { Traffic } from "../../src/edge/tries.ts";
 import type { RouteTable, TableRetry, Timeouts } from "../../src/table/table.ts";
@@ -50,6 +51,7 @@ function asking({ caps, retry, prepare = async () => {}, fetch = async () => new
         return { backend: name, url: request.url, ingress, headers: new Headers() };
       },
       timeouts,
+      departure: new Departure(request.signal),
       maxBody: 0,
       copied: 0,
       retry: retry && { rules: retry, budget: traffic.budgetOf(retry), cut: false },
@@ -75,17 +77,22 @@ it("a place is given back by a request that cannot be made ready", async () => {
   expect(await Promise.all([ask(), ask()])).toEqual([200, 200]);
 });
 
-it("a retry is given back to the budget by one that cannot be made ready", async () => {
-  let failing = true;
-  let prepared = 0;
+it("a request that cannot be made ready is no longer under way for the retry budget", async () => {
+  let [ready, asked] = [false, 0];
   const prepare = async () => {
-    if (++prepared % 2 === 0 && failing) throw new Error("not configured");
+    if (!ready) throw new Error("not configured");
   };
-  const fetch = async () => new Response(null, { status: prepared % 2 === 1 ? 503 : 200 });
-  const ask = asking({ caps: { eu: 2 }, retry: rules, prepare, fetch });
-  for (let n = 0; n < 3; n++) await expect(ask()).rejects.toThrow("not configured");
-  failing = false;
-  expect(await ask()).toBe(200);
+  const fetch = async () => {
+    asked++;
+    return new Response(null, { status: 503 });
+  };
+  const retry = { ...rules, attempts: 100, backoff: { base: 0, max: 0 }, budget: { percent: 100, minimum: 0 } };
+  const ask = asking({ caps: { eu: 2 }, retry, prepare, fetch });
+  for (let n = 0; n < 30; n++) await expect(ask()).rejects.toThrow("not configured");
+  ready = true;
+  expect(await ask()).toBe(503);
+  // One for itself and ten; what those before have brought in has gone with them.
+  expect(asked).toBe(1 + 11);
 });
 
 it("nobody is asked twice without a retry, also when the next one has no place left", async () => {

@@ -26,6 +26,20 @@ describe("forms", () => {
       "a list of one kind",
       `${JSON.stringify(list("GatewayList", objects.slice(0, 1)))}\n---\n${JSON.stringify(objects[1])}`,
     ],
+    ["a list that does not say so", JSON.stringify({ items: objects })],
+    [
+      "lists whose items leave their kind to them",
+      ["GatewayList", "HTTPRouteList"]
+        .map((kind, i) => {
+          const { apiVersion, kind: _, ...item } = objects[i] as { apiVersion: string; kind: string };
+          return JSON.stringify({ apiVersion, kind, items: [item] });
+        })
+        .join("\n---\n"),
+    ],
+    [
+      "merge keys",
+      `${GATEWAY}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: orders, namespace: shop }\nspec: { parentRefs: [{ <<: [{ name: public }, { name: other, namespace: infra }] }], rules: [] }`,
+    ],
     ["a list in a list", JSON.stringify(list("List", [list("List", objects)]))],
     [
       "YAML with Windows' line ends, a mark at its beginning and empty documents",
@@ -108,7 +122,8 @@ describe("mistakes of manifests", () => {
       'm.yaml:2  manifest: `kind` is an alias of "nothing", which is nowhere before',
     ],
     ["an alias to itself", "apiVersion: v1\nkind: X\nspec: &a { b: *a }", /`spec\.b\.b\..*` is nested too deeply$/],
-    ["a merge key", "a: &a { b: 1 }\nc: { <<: *a }", "m.yaml:2  manifest: `c` uses a merge key"],
+    ["a merge of no map", "a: &a b\nc: { <<: *a }", "m.yaml:2  manifest: `c` merges what is no map"],
+    ["a merge of itself", "apiVersion: v1\nkind: X\nspec: &a { <<: *a }", /is nested too deeply$/],
     ["a key that is no text", "? [a]\n: b", "m.yaml:1  manifest: has a key that is no text"],
   ])("%s", (_, text, told) => {
     const [problem] = problemsOf(text);

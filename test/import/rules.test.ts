@@ -79,6 +79,12 @@ describe("a match", () => {
     expect(match(yaml, "GRPCRoute")).toBe(written);
   });
 
+  it("of a gRPC service are written so that they go before those of a method of whatever service", () => {
+    const rules = "- { matches: [{ method: { method: Login } }] }\n- { matches: [{ method: { service: foo.Bar } }] }";
+    expect(routes(rules, "GRPCRoute")).toContain('{ path: /\\/foo\\.Bar\\/[^/]+/, methods: ["POST"] }');
+    expect(differences(told(rules, "GRPCRoute"))).toEqual([]);
+  });
+
   it.each([
     ["{ path: { type: Glob, value: /a } }", "path.type", '"Glob" is none of Exact, PathPrefix, RegularExpression'],
     ["{ path: { value: a } }", "path.value", '"a" is not a path that requests can have'],
@@ -470,14 +476,17 @@ describe("times", () => {
     ["timeouts: { request: 1s, backendRequest: 2s }", 'timeouts: { total: "1s" }'],
     [
       "timeouts: { backendRequest: 20s }, retry: { attempts: 3 }",
-      'timeouts: { firstByte: "20s", total: "0s" }, retry: { attempts: 3, on: ["connection", "timeout"], methods: "any" }',
+      'timeouts: { firstByte: "20s", total: "0s" }, retry: { attempts: 3, on: ["connection", "timeout"], methods: "any", budget: { minimum: 100 } }',
     ],
     [
       "retry: { codes: [500, 503, 500], attempts: 2, backoff: 250ms }",
-      'retry: { attempts: 2, on: [500, 503, "connection", "timeout"], methods: "any", backoff: { minimum: "250ms" } }',
+      'retry: { attempts: 2, on: [500, 503, "connection", "timeout"], methods: "any", backoff: { minimum: "250ms" }, budget: { minimum: 100 } }',
     ],
-    ["retry: {}", 'retry: { on: ["connection", "timeout"], methods: "any" }'],
-    ["retry: { attempts: 1000 }", 'retry: { attempts: 100, on: ["connection", "timeout"], methods: "any" }'],
+    ["retry: {}", 'retry: { on: ["connection", "timeout"], methods: "any", budget: { minimum: 100 } }'],
+    [
+      "retry: { attempts: 1000 }",
+      'retry: { attempts: 100, on: ["connection", "timeout"], methods: "any", budget: { minimum: 100 } }',
+    ],
   ])("%s", (yaml, written) => {
     expect(options(yaml)).toBe(written);
   });

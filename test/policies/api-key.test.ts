@@ -191,6 +191,24 @@ describe("a request without a good key", () => {
     expect(store.asked).toEqual([]);
   });
 
+  test("is refused by the same work, however near it comes to a good one", async () => {
+    const { store, ask } = start();
+    const good = (await issue(store)).slice(4, 36);
+    await ask(makeKey("key", good));
+    const digest = vi.spyOn(crypto.subtle, "digest");
+    const work = [];
+    for (let right = 0; right < 32; right++) {
+      const next = good[right] === "a" ? "b" : "a";
+      digest.mockClear();
+      const before = store.asked.length;
+      const result = await ask(makeKey("key", good.slice(0, right) + next + good.slice(right + 1)));
+      await expectRefused(result, "unknown");
+      const [, hashed] = digest.mock.calls[0] as [string, Uint8Array];
+      work.push([digest.mock.calls.length, hashed.length, store.asked.length - before]);
+    }
+    expect(new Set(work.map(String))).toEqual(new Set(["1,43,1"]));
+  });
+
   test("is refused, and costs the store one look each ten seconds", async () => {
     const { store, ask, clock } = start();
     const key = makeKey("key");
@@ -315,8 +333,25 @@ describe("while the store is away", () => {
     expect((await ask(key)).response.status).toBe(503);
     store.answer = undefined;
     clock.now += 30_000;
+    // This one finds out that the store is back, and does not wait for that.
+    const trial = await ask(key);
+    expect(trial.response.status).toBe(503);
+    await trial.background;
     expect(facts(await ask(key))).toBeUndefined();
     expect((await ask(other)).passed).toBe(true);
+  });
+
+  test("no request waits for a store that has failed, not even the one that tries it", async () => {
+    const { store, ask, clock } = start();
+    const key = await issue(store);
+    store.answer = down;
+    await ask(key);
+    clock.now += 1_000;
+    store.answer = () => new Promise(() => {});
+    const asked = store.asked.length;
+    const results = await Promise.all([ask(key), ask(key), ask(key)]);
+    for (const result of results) expect(facts(result)).toEqual({ store: "failed", why: "paused" });
+    expect(store.asked.length - asked).toBe(1);
   });
 
   test("nobody waits for a store that just failed: one request per pause asks it", async () => {

@@ -14,7 +14,7 @@ import {
 } from "../../src/config/condition.ts";
 import { consumer, plan } from "../../src/config/consumer.ts";
 import { type AuthorizeOptions, authorize, compile, run, schema } from "../../src/policies/authorize.ts";
-import { testOf } from "../../src/policies/condition.ts";
+import { type Quantifier, testOf } from "../../src/policies/condition.ts";
 import type { Caller, Exchange } from "../../src/policies/contract.ts";
 import type { PolicyMode } from "../../src/table/table.ts";
 import { compileContext, exchangeFor, type PolicyResult, runPolicy } from "./exchange.ts";
@@ -50,7 +50,8 @@ function situation({ url = "https://api.example.com/v1/orders/7?page=2", init, c
 }
 
 /** What passes between routes/ and the edge is data. */
-const holds = (condition: Condition, world?: World) => testOf(JSON.parse(JSON.stringify(condition)))(situation(world));
+const holds = (condition: Condition, world?: World, quantifier: Quantifier = "every") =>
+  testOf(JSON.parse(JSON.stringify(condition)), quantifier)(situation(world));
 
 describe("a condition", () => {
   test.each<[string, Condition, boolean | undefined]>([
@@ -105,6 +106,47 @@ describe("a condition", () => {
     expect(holds(own, { parameters: { id: "alice" } })).toBe(true);
     expect(holds(own, { parameters: { id: "bob" } })).toBe(false);
     expect(holds(own, { parameters: {}, init: { headers: { "X-On-Behalf-Of": "alice" } } })).toBe(true);
+  });
+
+  describe("on what is there twice", () => {
+    const url = "https://api.example.com/?user=alice&user=bob&debug=0&debug=1&same=a&same=a";
+    const twice = new Headers({ cookie: "user=alice; user=bob", "x-user": "alice" });
+    twice.append("x-user", "bob");
+    const world: World = { url, init: { headers: twice } };
+    const cases: [string, Condition, pass: boolean | undefined, refuse: boolean | undefined][] = [
+      ["query", asked.query("user").is("alice"), false, true],
+      ["query, the last", asked.query("user").is("bob"), false, true],
+      ["query, the same twice", asked.query("same").is("a"), true, true],
+      ["query, none of them", asked.query("user").is("carol"), false, false],
+      ["query, each of another", asked.query("user").is("alice", "bob"), true, true],
+      ["query as the other side", caller.claim("sub").is(asked.query("user")), false, true],
+      ["query, the opposite", not(asked.query("debug").is("1")), false, true],
+      ["cookie", asked.cookie("user").is("alice"), false, true],
+      ["header", asked.header("x-user").is("bob"), false, true],
+      ["header, beginning", asked.header("x-user").startsWith("bo"), false, true],
+      ["header, the opposite", not(asked.header("x-user").is("bob")), false, true],
+    ];
+    test.each(cases)(
+      "%s: what lets pass must hold for all of it, what refuses for any",
+      (_, condition, pass, refuse) => {
+        expect([holds(condition, world), holds(condition, world, "some")]).toEqual([pass, refuse]);
+      },
+    );
+
+    test("an allow is not bought and a deny not escaped by saying it twice", async () => {
+      const rules = [
+        allow("owner", caller.claim("sub").is(asked.query("user"))),
+        deny("debugging", asked.query("debug").is("1")),
+      ];
+      const status = async (search: string) => {
+        const request = new Request(`https://api.example.com/${search}`);
+        return (await runPolicy(run, compile({ rules }, compileContext()), request, { exchange: { caller: who } }))
+          .response.status;
+      };
+      expect(await status("?user=alice")).toBe(200);
+      for (const search of ["?user=alice&user=bob", "?user=bob&user=alice", "?user=alice&debug=0&debug=1"])
+        expect([search, await status(search)]).toEqual([search, 403]);
+    });
   });
 
   test("goes by what Cloudflare tells", () => {

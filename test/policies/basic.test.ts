@@ -157,9 +157,13 @@ describe("a login", () => {
     "Basic /w==",
     `Basic ${btoa("a:".padEnd(2_000, "x"))}`,
     "Basic YTpi, Basic YTpj",
-  ])("written as %s is malformed", async (authorization) => {
-    const { ask, hashed } = start();
-    await expectRefused(await ask(authorization), "malformed");
+    "Bearer x, Basic YTpi",
+    "Basic\tYTpi",
+  ])("written as %j is malformed, also where none is needed, and stays in the gateway", async (authorization) => {
+    const { ask, hashed } = start({ optional: true });
+    const result = await ask(authorization);
+    expect(result.exchange.upstream.get("authorization")).toBeNull();
+    await expectRefused(result, "malformed");
     expect(hashed()).toBe(0);
   });
 
@@ -208,6 +212,16 @@ describe("users in the store", () => {
     const { response } = await login("guest", "other");
     expect([response.status, response.headers.get("retry-after")]).toEqual([503, "1"]);
     expect((await login("reports", "pa:ss wörd")).passed).toBe(true);
+  });
+
+  test("at once by 20 requests are 503 for all of them while it is away, and 401 for none", async () => {
+    const { login, store } = start({ store: true });
+    store.answer = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      throw new TypeError("down");
+    };
+    const results = await Promise.all(Array.from({ length: 20 }, () => login("guest", "other")));
+    expect(new Set(results.map(({ response }) => response.status))).toEqual(new Set([503]));
   });
 });
 

@@ -142,8 +142,7 @@ describe("a no", () => {
 describe("no answer", () => {
   test.each<[string, () => Response | Promise<Response>]>([
     ["TypeError", () => Promise.reject(new TypeError("connection refused"))],
-    ["status 500", () => new Response("oops", { status: 500 })],
-    ["too large", () => new Response("x".repeat(300_000))],
+    ["status 503", () => new Response("oops", { status: 503 })],
     ["timeout", () => Promise.reject(new DOMException("late", "TimeoutError"))],
   ])("%s: 503, and the service is left alone for a while", async (why, answer) => {
     const { ask, service, clock } = start();
@@ -156,6 +155,43 @@ describe("no answer", () => {
     expect((await ask()).response.status).toBe(503);
     expect(service.asked).toHaveLength(1);
     clock.now += 1_000;
+    expect((await ask()).passed).toBe(true);
+  });
+});
+
+describe("an answer that one request may provoke", () => {
+  test("of 500 is 503 for that request alone, until there are five in a row", async () => {
+    const { ask, service } = start();
+    const answering = (status: number) => () => new Response("oops", { status });
+    for (let attack = 0; attack < 20; attack++) {
+      service.answer = answering(500);
+      expect((await ask()).response.status).toBe(503);
+      service.answer = answering(200);
+      expect((await ask()).passed).toBe(true);
+    }
+    service.answer = answering(500);
+    for (let failure = 0; failure < 5; failure++) await ask();
+    const asked = service.asked.length;
+    const { exchange } = await ask();
+    expect(exchange.record.policies[0]?.facts).toEqual({ service: "failed", why: "paused" });
+    expect(service.asked).toHaveLength(asked);
+  });
+
+  test("of bytes that are no text reaches the client as it is, and one without end as a problem document", async () => {
+    const { ask, service } = start();
+    const bytes = new Uint8Array([0x6e, 0xe9, 0xff]);
+    service.answer = () =>
+      new Response(bytes, { status: 401, headers: { "content-type": "text/plain; charset=latin1" } });
+    const refused = await ask();
+    expect(refused.response.status).toBe(401);
+    expect(new Uint8Array(await refused.response.arrayBuffer())).toEqual(bytes);
+    service.answer = () => new Response("x".repeat(300_000), { status: 403 });
+    const long = await ask();
+    expect([long.response.status, (await long.response.json()) as object]).toMatchObject([
+      403,
+      { code: "access-denied" },
+    ]);
+    service.answer = () => new Response("x".repeat(300_000));
     expect((await ask()).passed).toBe(true);
   });
 });

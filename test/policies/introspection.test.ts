@@ -189,6 +189,20 @@ describe("while the issuer cannot be asked", () => {
     expect(await statuses()).toEqual([200, 200, 200]);
   });
 
+  test("a token that it cannot answer for is no reason to leave it alone, five in a row are", async () => {
+    const { bearer, issuer } = start();
+    for (let attack = 0; attack < 10; attack++) {
+      issuer.answer = () => new Response("bad token", { status: 400 });
+      expect((await bearer(`odd-${attack}`)).response.status).toBe(503);
+      issuer.answer = () => active;
+      expect((await bearer(`good-${attack}`)).passed).toBe(true);
+    }
+    issuer.answer = () => new Response("oops", { status: 500 });
+    for (let failure = 0; failure < 5; failure++) await bearer(`odd-${failure}`);
+    issuer.answer = () => active;
+    expect(facts(await bearer("new"))).toEqual({ issuer: "failed", why: "paused" });
+  });
+
   test("those who wait for another's question get its outcome", async () => {
     const { bearer, issuer } = start();
     const held = Promise.withResolvers<void>();

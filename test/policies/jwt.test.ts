@@ -148,15 +148,6 @@ describe("a good token", () => {
     await expectRefused(await start().bearer(token), "token-invalid", "signature");
   });
 
-  test("has the last of two claims of one name, as RFC 7519, 4 allows", async () => {
-    stubIssuer(ec);
-    const payload = JSON.stringify(goodClaims).replace("{", '{"sub":"first",');
-    const { exchange } = await start().bearer(await sign(ec, payload));
-    expect(exchange.caller?.subject).toBe(`${ISSUER}|user-1`);
-    const doubled = JSON.stringify(goodClaims).replace("}", ',"iss":"https://evil.example"}');
-    await expectRefused(await start().bearer(await sign(ec, doubled)), "token-invalid", "issuer");
-  });
-
   test("is known by issuer and subject together, without collisions", async () => {
     const part = fc.string({ unit: fc.constantFrom("|", "%", "7", "C", "a"), minLength: 1, maxLength: 6 });
     const pair = fc.tuple(part, fc.option(part, { nil: undefined }));

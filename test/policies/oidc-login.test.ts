@@ -344,6 +344,19 @@ describe("a session", () => {
     }
   });
 
+  test("of another client or provider is none here, though the key is the same", async () => {
+    const customer = start().browser();
+    await customer.login();
+    for (const options of [{ clientId: "staff" }, { issuer: "https://staff.example.com" }]) {
+      const staff = start(options).browser();
+      for (const [name, value] of customer.cookies) staff.cookies.set(name, value);
+      expect((await staff.go("/", {})).response.status).toBe(401);
+    }
+    const again = start().browser();
+    for (const [name, value] of customer.cookies) again.cookies.set(name, value);
+    expect((await again.go("/", {})).passed).toBe(true);
+  });
+
   test("outlives a change of the key, where the old one is kept beside the new", async () => {
     const before = start({ cookieKey: secret("OLD_KEY") });
     const one = before.browser();

@@ -215,9 +215,10 @@ describe("retries", () => {
   });
 
   it("of a storm reach the endpoints as 1.2 times the requests, and some that are no more however long it lasts", () => {
+    let alone = 0;
     fc.assert(
       fc.property(
-        fc.integer({ min: 30, max: 150 }),
+        fc.oneof(fc.integer({ min: 1, max: 10 }), fc.integer({ min: 11, max: 150 })),
         fc.integer({ min: 1, max: 300 }),
         fc.constantFrom<Fault>(
           { kind: "down", from: 3_000, to: 20_000 },
@@ -242,12 +243,29 @@ describe("retries", () => {
               },
             },
           });
-          // What was saved when it began, and what the minimum may overdraw.
-          expect(tries).toBeLessThanOrEqual(1.2 * requests + concurrency + 10 + concurrency);
+          // What was saved when it began, the retries whose wait had begun, and the minimum, which counts only where the share is less.
+          const once = concurrency + 10 + concurrency + 2 * RETRY.budget.minimum;
+          expect(tries).toBeLessThanOrEqual(1.2 * requests + once);
+          if (concurrency === 1) alone++;
         },
       ),
-      { seed: 1, numRuns: 20 },
+      { seed: 1, numRuns: 40, examples: [[1, 1, { kind: "down", from: 3_000, to: 20_000 }, 12_000]] },
     );
+    expect(alone).toBeGreaterThan(1);
+  });
+
+  it("of a storm of few requests are one in five as well, and 3, counted from the beginning", () => {
+    for (const rate of [5, 50]) {
+      const { requests, retries } = simulate({
+        seed: 1,
+        duration: 600_000,
+        clients: [{ rate }],
+        endpoints: [{ latency: always(5), faults: [{ kind: "errors", share: 1, status: 503, from: 0, to: 600_000 }] }],
+        retry: { ...RETRY, attempts: 5 },
+      });
+      expect(retries).toBeLessThanOrEqual(0.2 * requests + 3);
+      expect(retries).toBeGreaterThan(0.18 * requests);
+    }
   });
 
   it("lose no request to one of three that dies under load", () => {
@@ -275,6 +293,45 @@ describe("retries", () => {
         },
       ),
       { seed: 1, numRuns: 25 },
+    );
+  });
+});
+
+describe("the next priority", () => {
+  it("without a retry: is asked in the place of one that fails, each once, and no request is lost while one is well", () => {
+    fc.assert(
+      fc.property(
+        seed,
+        fc.array(fc.array(fault, { maxLength: 2 }), { minLength: 1, maxLength: 3 }),
+        fc.boolean(),
+        (seed, faults, watched) => {
+          const wrong: unknown[] = [];
+          const asked = new Map<number, number[]>();
+          const endpoints = [...faults, []].map((faults) => ({
+            ...(watched && { cluster: { outlier: OUTLIER } }),
+            latency: always(20),
+            // A 500 is an answer of somebody behind it, and is given as it is.
+            faults: faults.map((fault) => ("status" in fault ? { ...fault, status: 503 } : fault)),
+          }));
+          const { failed, requests, succeeded } = simulate({
+            seed,
+            duration: 20_000,
+            clients: [{ rate: 50 }],
+            endpoints,
+            pool: { levels: endpoints.map((_, i) => ({ backends: [i], by: "round-robin" as const })) },
+            firstByte: 300,
+            observer: {
+              tryBegins({ request, endpoint }) {
+                const before = asked.get(request) ?? [];
+                if (before.includes(endpoint)) wrong.push([request, endpoint]);
+                asked.set(request, [...before, endpoint]);
+              },
+            },
+          });
+          expect({ wrong, failed, succeeded }).toEqual({ wrong: [], failed: 0, succeeded: requests });
+        },
+      ),
+      { numRuns: 30 },
     );
   });
 });

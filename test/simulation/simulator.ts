@@ -1,14 +1,15 @@
 /**
- * A gateway between clients and endpoints in virtual time: the code of src/traffic as it runs in the Worker, with simulated requests
- * in the place of real ones. The seed decides everything; the same scenario gives the same run, to the last number.
+ * A gateway between clients and endpoints in virtual time: the code of src/traffic as it runs in the Worker, from the choice of an
+ * endpoint to whether there is another try, with simulated requests in the place of real ones. The seed decides everything; the same scenario gives the same run, to the last number.
  */
 import type { RouteTable, TableBackend, TableCluster, TablePool, TableRetry } from "../../src/table/table.ts";
 import { RetryBudget } from "../../src/traffic/budget.ts";
 import { type Endpoint, Endpoints } from "../../src/traffic/endpoint.ts";
 import type { Location } from "../../src/traffic/locality.ts";
 import { isFailure, type Outcome } from "../../src/traffic/outcome.ts";
-import { Pool, type Refusal, type RequestFacts } from "../../src/traffic/pool.ts";
-import { decideRetry, type RetryVerdict } from "../../src/traffic/retry.ts";
+import { Pool, type PoolMember, type Refusal, type RequestFacts } from "../../src/traffic/pool.ts";
+import { type Retrying, Series } from "../../src/traffic/series.ts";
+import { PoolTries } from "../../src/traffic/tries.ts";
 import { EventQueue } from "./event-queue.ts";
 import { seededRandom } from "./random.ts";
 
@@ -21,7 +22,7 @@ export interface Scenario {
   readonly endpoints: readonly SimulatedEndpoint[];
   /** Over the positions of `endpoints`. Default: all of them in one level, in turn. */
   readonly pool?: TablePool;
-  /** Default: none, each request is tried once. */
+  /** Default: none, each request is tried once at each priority. */
   readonly retry?: TableRetry;
   /** For one try. Default: 15,000. */
   readonly firstByte?: number;
@@ -88,8 +89,9 @@ export interface Report {
   failed: number;
   /** Not sent anywhere. */
   refused: { "breaker-open": number; overloaded: number; "no-healthy": number };
+  /** Tries after a request's first one, those at the next priority among them. */
   retries: number;
-  /** Why failed tries were not followed by another. */
+  /** Why failed tries were not followed by a retry. */
   notRetried: Record<string, number>;
   /** Tries per endpoint. */
   tries: number[];
@@ -113,7 +115,7 @@ export class Simulation {
   readonly #world: () => number;
   readonly #gateway: () => number;
   readonly #pool: Pool;
-  readonly #budget: RetryBudget | undefined;
+  readonly #retrying: Retrying | undefined;
   readonly #table: Pick<RouteTable, "backends" | "clusters">;
   readonly #registry: Endpoints;
   readonly endpoints: readonly Endpoint[];
@@ -121,7 +123,6 @@ export class Simulation {
   readonly #requests: Request[] = [];
   readonly #free: number[] = [];
   readonly #callers: Caller[] = [];
-  readonly #facts: RequestFacts & { of: Request | undefined };
   readonly report: Report = {
     requests: 0,
     succeeded: 0,
@@ -147,18 +148,9 @@ export class Simulation {
     this.endpoints = this.#table.backends.map((backend) => this.#registry.of(backend));
     const pool = scenario.pool ?? { levels: [{ backends: [...scenario.endpoints.keys()], by: "round-robin" }] };
     this.#pool = new Pool(pool, this.#table, this.#registry, this.#gateway);
-    this.#budget = scenario.retry && new RetryBudget(scenario.retry.budget);
+    const { retry } = scenario;
+    this.#retrying = retry && { rules: retry, budget: new RetryBudget(retry.budget) };
     this.report.tries = scenario.endpoints.map(() => 0);
-    this.#facts = {
-      of: undefined,
-      location: scenario.location,
-      hashKey() {
-        return `key ${this.of?.key}`;
-      },
-      cookie(name) {
-        return this.of?.jar.get(name);
-      },
-    };
     for (const client of scenario.clients) {
       const caller = { client, jars: Array.from({ length: client.keys ?? 1 }, () => new Map<string, string>()) };
       if ("rate" in client) this.#queue.at(this.#untilNext(client.rate), ARRIVAL | (this.#callers.push(caller) - 1));
@@ -196,34 +188,34 @@ export class Simulation {
     const { client, jars } = this.#callers[caller] as Caller;
     if (now >= this.#scenario.duration) return;
     if ("rate" in client) this.#queue.at(now + this.#untilNext(client.rate), ARRIVAL | caller);
-    const slot = this.#free.pop() ?? this.#requests.push(new Request()) - 1;
+    const slot = this.#free.pop() ?? this.#requests.push(this.#newRequest()) - 1;
     const request = this.#requests[slot] as Request;
     request.request = this.report.requests++;
     request.caller = caller;
     request.key = jars.length === 1 ? 0 : Math.floor(this.#world() * jars.length);
     request.jar = jars[request.key] as Map<string, string>;
     request.begunAt = now;
-    request.tries = 0;
-    request.tried.length = 0;
-    this.#budget?.began();
+    request.choices.reset();
+    request.series.began();
     this.#try(slot);
+  }
+
+  #newRequest(): Request {
+    return new Request(this.#pool, this.#scenario.location, this.#retrying, this.#gateway);
   }
 
   #try(slot: number): void {
     const { now } = this.#queue;
     const request = this.#requests[slot] as Request;
-    this.#facts.of = request;
-    const member = this.#pool.pick(this.#facts, request.tried, this.#clock(), this.#gateway);
-    const isRetry = request.tries > 0;
+    const isFirst = request.series.tries === 0;
+    const member = request.series.choose(this.#clock());
     if ("none" in member) {
-      if (isRetry) this.#budget?.release();
       // What a try before has brought is the better answer.
-      this.#answer(slot, isRetry ? request.outcome : member);
+      this.#answer(slot, isFirst ? member : request.outcome);
       return;
     }
-    if (isRetry) this.report.retries++;
+    if (!isFirst) this.report.retries++;
     if (member.affinity) request.jar.set(member.affinity.cookie, member.affinity.value);
-    request.tries++;
     request.endpoint = member.backend;
     request.tryAt = now;
     this.#scenario.observer?.tryBegins?.(request, now, this);
@@ -236,7 +228,8 @@ export class Simulation {
   #decideTry(request: Request): number {
     const { now } = this.#queue;
     const { latency, faults = NO_FAULTS } = this.#scenario.endpoints[request.endpoint] as SimulatedEndpoint;
-    const { firstByte = 15_000 } = this.#scenario;
+    const { firstByte = 15_000, total = 60_000 } = this.#scenario;
+    const atMost = Math.min(firstByte, request.begunAt + total - now);
     let takes = latency(this.#world);
     request.outcome = 200;
     for (const fault of faults) {
@@ -249,46 +242,31 @@ export class Simulation {
       }
     }
     for (const fault of faults) {
-      if (fault.kind !== "down" || fault.from <= now || fault.from >= now + Math.min(takes, firstByte)) continue;
+      if (fault.kind !== "down" || fault.from <= now || fault.from >= now + Math.min(takes, atMost)) continue;
       request.outcome = "connection";
       return fault.from;
     }
-    if (takes >= firstByte) request.outcome = "timeout";
-    return now + Math.min(takes, firstByte);
+    if (takes >= atMost) request.outcome = "timeout";
+    return now + Math.min(takes, atMost);
   }
 
   #tryEnds(slot: number): void {
     const { now } = this.#queue;
-    const { retry, observer } = this.#scenario;
+    const { observer, total = 60_000 } = this.#scenario;
     const request = this.#requests[slot] as Request;
     const endpoint = this.endpoints[request.endpoint] as Endpoint;
     endpoint.finished(request.outcome, EPOCH + request.tryAt, this.#clock());
     observer?.tryEnds?.(request, now, this);
-    if (request.tries > 1) this.#budget?.release();
-    const verdict =
-      retry && this.#budget && isFailure(request.outcome) && this.#decideRetry(request, retry, this.#budget);
-    if (verdict && "after" in verdict) {
-      request.tried.push(endpoint);
-      this.#queue.at(now + verdict.after, RETRY_DUE | slot);
-    } else this.#answer(slot, request.outcome);
-  }
-
-  #decideRetry({ tries, outcome, begunAt }: Request, retry: TableRetry, budget: RetryBudget): RetryVerdict {
-    const remaining = (this.#scenario.total ?? 60_000) - (this.#queue.now - begunAt);
-    const verdict = decideRetry(
-      retry,
-      { method: "GET", replayable: true, tries, outcome, remaining },
-      budget,
-      this.#gateway,
-    );
-    if ("not" in verdict) this.report.notRetried[verdict.not] = (this.report.notRetried[verdict.not] ?? 0) + 1;
-    return verdict;
+    const { after, notRetried } = request.series.ended(request.outcome, this.#clock(), request.begunAt + total - now);
+    if (notRetried) this.report.notRetried[notRetried] = (this.report.notRetried[notRetried] ?? 0) + 1;
+    if (after === undefined) this.#answer(slot, request.outcome);
+    else this.#queue.at(now + after, RETRY_DUE | slot);
   }
 
   #answer(slot: number, outcome: Outcome | Refusal): void {
     const { report } = this;
     const request = this.#requests[slot] as Request;
-    this.#budget?.ended();
+    request.series.over();
     if (typeof outcome === "object") report.refused[outcome.none]++;
     else if (isFailure(outcome)) report.failed++;
     else report.succeeded++;
@@ -316,17 +294,36 @@ interface Caller {
   readonly jars: readonly Map<string, string>[];
 }
 
-class Request implements Attempt {
+class Request implements Attempt, RequestFacts {
   request = 0;
   caller = 0;
   key = 0;
   jar: Map<string, string> = NO_COOKIES;
   begunAt = 0;
   tryAt = 0;
-  tries = 0;
   endpoint = 0;
   outcome: Outcome = 200;
-  readonly tried: Endpoint[] = [];
+  readonly location: Location | undefined;
+  readonly choices: PoolTries;
+  readonly series: Series<PoolMember>;
+
+  constructor(pool: Pool, location: Location | undefined, retrying: Retrying | undefined, random: () => number) {
+    this.location = location;
+    this.choices = new PoolTries(pool, this, random);
+    this.series = new Series(this.choices, "GET", true, retrying, random);
+  }
+
+  get tries(): number {
+    return this.series.tries;
+  }
+
+  hashKey(): string {
+    return `key ${this.key}`;
+  }
+
+  cookie(name: string): string | undefined {
+    return this.jar.get(name);
+  }
 }
 
 const NO_FAULTS: readonly Fault[] = [];

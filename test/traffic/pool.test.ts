@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import type { RouteTable, TableBackend, TableCluster, TableLevel, TablePool } from "../../src/table/table.ts";
-import { type Endpoint, Endpoints } from "../../src/traffic/endpoint.ts";
+import { type Endpoint, Endpoints, HEALTH_LIFETIME } from "../../src/traffic/endpoint.ts";
 import type { Location } from "../../src/traffic/locality.ts";
 import type { Outcome } from "../../src/traffic/outcome.ts";
 import { chain, Pool, type RequestFacts } from "../../src/traffic/pool.ts";
@@ -118,6 +118,16 @@ describe("panic", () => {
     const cluster = { ...health, ...(panicThreshold !== undefined && { outlier: { ...OUTLIER, panicThreshold } }) };
     return new Stand({ a: cluster, b: cluster, c: cluster, d: cluster, e: {} });
   };
+
+  it("a finding that is no longer renewed ends after ten minutes", () => {
+    const two = new Stand({ a: health, b: health });
+    const pool = two.pool(one(0, 1));
+    two.health("a", false);
+    two.now += HEALTH_LIFETIME - 1;
+    expect(two.picks(pool, 4)).toBe("b");
+    two.now++;
+    expect(two.picks(pool, 4)).toBe("a b");
+  });
 
   it("all are asked when fewer than half are in, also where health checks alone watch", () => {
     const four = stand();

@@ -1,0 +1,134 @@
+/**
+ * Requests as logs tell of them: decision records (docs/records.md), the combined log of nginx and ingress-nginx, HAR. What a log does
+ * not say is unknown, which is not the same as absent.
+ */
+import type { DecisionRecord } from "../policies/contract.ts";
+
+/** A value, null where the request has none, undefined where the log does not say. */
+export type Known = string | null | undefined;
+
+export interface LoggedRequest {
+  readonly method: string;
+  /** Scheme, authority and path as they came, with the query where the log has it. */
+  readonly url: string;
+  /** "": unknown. */
+  readonly client: string;
+  /** Milliseconds since the epoch. */
+  readonly time: number;
+  /** By a name in lower case. */
+  header(name: string): Known;
+  query(name: string): Known;
+  cookie(name: string): Known;
+  /** What the gateway itself said of it. */
+  readonly record?: DecisionRecord;
+}
+
+const unknown = () => undefined;
+
+/** A line of a log. `host` is that of requests to which the log gives none. Undefined: it tells of no request. */
+export function readLine(line: string, host: string): LoggedRequest | undefined {
+  return line.charCodeAt(0) === 0x7b ? readRecord(line) : readCombined(line, host);
+}
+
+/** Whether the line is one that there may be between others: empty, or what the gateway notes beside requests. */
+export const isOther = (line: string): boolean =>
+  line.trim() === "" || (line.startsWith("{") && /"event":|"error":/.test(line));
+
+function readRecord(line: string): LoggedRequest | undefined {
+  let record: Partial<DecisionRecord>;
+  try {
+    record = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  const { v, method, host, path, client, time } = record;
+  if (v !== 1 || typeof method !== "string" || typeof path !== "string" || typeof record.status !== "number")
+    return undefined;
+  // Of what was refused as it came, the path is the URL.
+  const url = host ? `https://${host}${path}` : path;
+  return {
+    method,
+    url,
+    client: client ?? "",
+    time: Date.parse(time ?? "") || 0,
+    header: unknown,
+    query: unknown,
+    cookie: unknown,
+    record: record as DecisionRecord,
+  };
+}
+
+// remote_addr - remote_user [time_local] "request" status bytes "referer" "user agent"; what ingress-nginx adds comes after it.
+const COMBINED =
+  /^(\S+) \S+ \S+ \[([^\]]+)\] "([A-Z]+) (\S+)[^"]*" \d{3} \S+(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?/;
+
+function readCombined(line: string, host: string): LoggedRequest | undefined {
+  const found = COMBINED.exec(line);
+  if (!found) return undefined;
+  const [, client = "", time = "", method = "", target = "", referer, agent] = found;
+  const url = target.startsWith("/") ? `https://${host}${target}` : target;
+  if (!/^https?:\/\//.test(url)) return undefined;
+  const said: Record<string, Known> = { referer: absent(referer), "user-agent": absent(agent), host: undefined };
+  return {
+    method,
+    url,
+    client,
+    time: timeOf(time),
+    header: (name) => said[name],
+    query: queryOf(url),
+    cookie: unknown,
+  };
+}
+
+const absent = (text: string | undefined): Known => (text === "-" ? null : text);
+
+function queryOf(url: string): LoggedRequest["query"] {
+  const question = url.indexOf("?");
+  if (question === -1) return () => null;
+  const search = url.slice(question + 1);
+  return (name) => new URLSearchParams(search).get(name);
+}
+
+let lastText = "";
+let lastTime = 0;
+
+/** `10/Oct/2026:13:55:36 +0200`; lines of one second follow each other. */
+function timeOf(text: string): number {
+  if (text === lastText) return lastTime;
+  const [, day, month, year, clock, zone = "+0000"] = /^(\d+)\/(\w+)\/(\d+):([\d:]+) ?([+-]\d{4})?$/.exec(text) ?? [];
+  lastText = text;
+  lastTime = Date.parse(`${day} ${month} ${year} ${clock} GMT${zone}`) || 0;
+  return lastTime;
+}
+
+interface HarEntry {
+  readonly startedDateTime?: string;
+  readonly request?: {
+    readonly method?: string;
+    readonly url?: string;
+    readonly headers?: readonly { readonly name: string; readonly value: string }[];
+  };
+}
+
+/** HAR 1.2. Throws for what is none. The client's address is in no HAR. */
+export function readHar(text: string): LoggedRequest[] {
+  const { log } = JSON.parse(text) as { log?: { entries?: readonly HarEntry[] } };
+  if (!Array.isArray(log?.entries)) throw new Error("it has no log.entries");
+  return (log.entries as readonly HarEntry[]).flatMap(({ request, startedDateTime }) => {
+    const { method, url, headers: given = [] } = request ?? {};
+    if (typeof method !== "string" || typeof url !== "string" || !/^https?:/.test(url)) return [];
+    // HTTP/2 calls it :authority, which no header of HTTP/1.1 can be named.
+    const headers = new Map(given.map(({ name, value }) => [name.toLowerCase(), value]));
+    const header = (name: string) => headers.get(name) ?? null;
+    const cookies = new Map(
+      (headers.get("cookie") ?? "").split(";").map((pair) => {
+        const [name = "", ...value] = pair.split("=");
+        return [name.trim(), value.join("=").trim()] as const;
+      }),
+    );
+    const cookie = (name: string) => cookies.get(name) ?? null;
+    return [
+      { method, url, client: "", time: Date.parse(startedDateTime ?? "") || 0, header, query: queryOf(url), cookie },
+    ];
+  });
+}

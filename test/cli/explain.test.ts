@@ -1,0 +1,53 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { compileRoutes } from "../../src/build/compile.ts";
+import { emit } from "../../src/build/emit.ts";
+import { gateway } from "./run.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "portcullis-explain-"));
+const table = join(folder, "table.json");
+beforeAll(async () => void (await emit(await compileRoutes({ routes: "routes" }), folder)));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+test("explains by the routes and by a built table alike, for people and for scripts", async () => {
+  const request = [
+    "GET",
+    "/v1/orders/7?a=1",
+    "--as",
+    "storefront",
+    "--scope",
+    "orders:read",
+    "--claim",
+    "email=a@b.example",
+  ];
+  const [told, json] = await Promise.all([
+    gateway(["explain", ...request, "-H", "user-agent: test"]),
+    gateway(["explain", ...request, "--table", table, "--config", "wrangler.toml", "--json"]),
+  ]);
+  expect(told).toMatchObject({ code: 0, err: "" });
+  expect(told.out).toContain("route     orders/read  routes/orders.ts:");
+  expect(told.out).toContain("GET https://ingress.eu.shop.example.com/orders/v1/orders/7?a=1");
+  expect(told.out).toContain("x-user-email: a@b.example");
+  expect(json).toMatchObject({ code: 0, err: "" });
+  expect(JSON.parse(json.out)).toMatchObject({
+    route: { id: "orders/read", source: expect.stringMatching(/^routes\/orders\.ts:\d+$/) },
+    record: { consumer: "storefront", status: 200 },
+    answer: { status: 200 },
+  });
+});
+
+test("says what is wrong with how it was asked", async () => {
+  const [header, live, secret, file] = await Promise.all([
+    gateway(["explain", "GET", "/", "-H", "no colon"]),
+    gateway(["explain", "POST", "/v1/orders", "--live", "http://127.0.0.1:9"], { env: { DEBUG_KEY: "d" } }),
+    gateway(["explain", "GET", "/", "--live", "http://127.0.0.1:9", "--secret-env", "NO_SUCH_NAME"]),
+    gateway(["explain", "GET", "/", "--table", "package.json"]),
+  ]);
+  expect(header.code).toBe(2);
+  expect(header.err).toContain('A header is written as "name: value".');
+  expect(live).toMatchObject({ code: 1, err: expect.stringContaining("add --send if that is wanted") });
+  expect(secret).toMatchObject({ code: 1, err: expect.stringContaining("NO_SUCH_NAME") });
+  expect(file).toMatchObject({ code: 1, err: expect.stringContaining("package.json is no table") });
+});
