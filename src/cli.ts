@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { ConfigurationRefused, formatProblem } from "./build/problem.ts";
+import { ConfigurationRefused, formatProblem, type Problem } from "./build/problem.ts";
 import { parseDuration } from "./config/duration.ts";
 
 const program = new Command("gateway")
@@ -49,7 +49,7 @@ program
     };
     if (options.json) print(JSON.stringify({ ...summary, problems: [], warnings }));
     else {
-      for (const warning of warnings) console.error(`${yellow("warning")}  ${formatProblem(warning)}`);
+      warn(warnings);
       print(
         `${green("ok")}  ${summary.routes} routes, ${summary.clusters} clusters, ${summary.policies} policies, table ${summary.table}`,
       );
@@ -95,7 +95,10 @@ program
     if (options.json) {
       const { worker, bytes, gzipBytes } = emitted;
       print(JSON.stringify({ ok: true, table: id, routes: routes.length, worker, bytes, gzipBytes, ms }));
-    } else print(`${green("built")}  ${sizesOf(emitted)}, ${routes.length} routes, table ${id}, ${ms} ms`);
+    } else {
+      warn(compiled.proved);
+      print(`${green("built")}  ${sizesOf(emitted)}, ${routes.length} routes, table ${id}, ${ms} ms`);
+    }
   });
 
 program
@@ -353,6 +356,10 @@ function fail(error: unknown): void {
     else console.error(`${red("failed")}  ${message}`);
     process.exitCode = 1;
   }
+}
+
+function warn(warnings: readonly Problem[]): void {
+  for (const warning of warnings) console.error(`${yellow("warning")}  ${formatProblem(warning)}`);
 }
 
 function keyCommands() {

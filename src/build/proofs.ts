@@ -9,6 +9,8 @@ import type { Proved } from "./prove.ts";
 export interface Proofs {
   readonly table: string;
   readonly routes: number;
+  /** Of those, how many surely answer some request by each of their matches. */
+  readonly reachable: number;
   readonly findings: readonly Proved[];
   /** By route, what one request can cost at most. */
   readonly costs: Readonly<Record<string, Cost>>;
@@ -24,9 +26,11 @@ export async function proofs({ route, ...options }: CompileOptions & { readonly 
   const routes = table.routes.filter(isMeant);
   if (routes.length === 0)
     throw new Error(`there is no route "${route}"; give one as api/route, such as ${table.routes[0]?.id}`);
+  const doubtful = proved.filter(({ kind }) => kind === "unreachable" || kind === "unknown");
   return {
     table: table.id,
     routes: table.routes.length,
+    reachable: table.routes.length - new Set(doubtful.map((one) => one.route)).size,
     findings: proved.filter((one) => route === undefined || one.route === route || one.winner === route),
     costs: Object.fromEntries(routes.map((one) => [one.id, costOf(table, one)])),
     ms: Math.round(performance.now() - started),
@@ -36,7 +40,10 @@ export async function proofs({ route, ...options }: CompileOptions & { readonly 
 /** Of the costs the highest are shown. */
 const MOST_COSTS = 10;
 
-export function proofsText({ table, routes, findings, costs, ms }: Proofs, stream: NodeJS.WriteStream): string {
+export function proofsText(
+  { table, routes, reachable, findings, costs, ms }: Proofs,
+  stream: NodeJS.WriteStream,
+): string {
   const colour = (name: "yellow" | "dim" | "green", text: string) => styleText(name, text, { stream });
   const dearest = Object.entries(costs)
     .sort(([, a], [, b]) => b.subrequests - a.subrequests || b.connections - a.connections)
@@ -48,7 +55,7 @@ export function proofsText({ table, routes, findings, costs, ms }: Proofs, strea
     ),
     `at most, for one request${Object.keys(costs).length > MOST_COSTS ? `, of the ${MOST_COSTS} dearest routes` : ""}:`,
     ...dearest.map(([id, cost]) => `  ${id.padEnd(width)}  ${shownCost(cost)}`),
-    `${colour("green", "proved")}  ${routes} routes, each reachable; ${findings.length} remark${findings.length === 1 ? "" : "s"}, table ${table}, ${ms} ms`,
+    `${colour("green", "proved")}  ${routes} routes, ${reachable === routes ? "all" : reachable} reachable; ${findings.length} remark${findings.length === 1 ? "" : "s"}, table ${table}, ${ms} ms`,
   ].join("\n");
 }
 

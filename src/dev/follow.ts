@@ -98,6 +98,7 @@ export async function followRoutes(options: FollowOptions): Promise<Following> {
     front.serve(running);
     startCron(compiled.table, running);
     serving = { table: compiled.table, identity };
+    for (const warning of compiled.proved) log(`${paint("yellow", "warning")}  ${formatProblem(warning)}`);
     for (const name of missing)
       log(`${paint("yellow", "missing")}  ${name}: what needs it answers 503; set it in .dev.vars`);
     return true;

@@ -6,6 +6,7 @@ import type { ConcurrencyConfig } from "../policies/concurrency.ts";
 import type { MemberPolicy } from "../policies/contract.ts";
 import type { FilterConfig } from "../policies/filter.ts";
 import type { RateLimitConfig } from "../policies/rate-limit.ts";
+import type { WafConfig } from "../policies/waf.ts";
 import type { ArmAction, RouteTable, TableMirror, TableRoute } from "../table/table.ts";
 import { membersOf, policiesOf } from "./callers.ts";
 import type { Finding } from "./finding.ts";
@@ -118,6 +119,11 @@ function workOf(member: MemberPolicy): Work {
     case "filter": {
       const { body } = member.config as FilterConfig;
       return body ? { ...NOTHING, buffered: body.inspect } : NOTHING;
+    }
+    // Absent is the rules' SecRequestBodyLimit, at most what `inspect` may be.
+    case "waf": {
+      const { body } = member.config as WafConfig;
+      return body ? { ...NOTHING, buffered: body.inspect ?? 1 << 20 } : NOTHING;
     }
     default:
       return NOTHING;

@@ -4,7 +4,7 @@ import { TableRequests } from "./answers.ts";
 import { beyondPlatform } from "./cost.ts";
 import { deadPolicies } from "./dead-policies.ts";
 import type { Finding } from "./finding.ts";
-import { shadowed, ties, unreachable } from "./reach.ts";
+import { lostHosts, shadowed, ties, unreachable } from "./reach.ts";
 
 /** Without `notes` what is ordinary is not looked for: which routes leave requests to more specific ones. */
 export function proveTable(
@@ -16,7 +16,7 @@ export function proveTable(
     ...ties(space),
     ...deadPolicies(table),
     ...beyondPlatform(table),
-    ...(notes ? shadowed(space) : []),
+    ...(notes ? [...lostHosts(space), ...shadowed(space)] : []),
   ];
   return notes ? found : found.filter(({ severity }) => severity !== "note");
 }

@@ -4,7 +4,7 @@ import { compareMatches, isParameter, literalPrefix, type MatchNode, segmentsOf 
 import type { TableMatch, TableRoute } from "../table/table.ts";
 import type { Answer, TableRequests, Taken } from "./answers.ts";
 import type { Finding, Severity } from "./finding.ts";
-import { exampleOf, intersection, shownRequest } from "./request-set.ts";
+import { exampleOf, intersection, setOf, shownRequest } from "./request-set.ts";
 
 /** A position in the table's routes, and one in that route's matches. */
 type Candidate = readonly [route: number, match: number];
@@ -117,6 +117,21 @@ export function shadowed(space: TableRequests): Finding[] {
     const found = [...winners.values()];
     const last = found.pop();
     return last ? [...found, { ...last, ...(unasked > 0 && { more: unasked }) }] : [];
+  });
+}
+
+/** Hosts at which a route answers nothing, though it does at others. */
+export function lostHosts(space: TableRequests): Finding[] {
+  return space.table.routes.flatMap((route, position): Finding[] => {
+    if (route.hosts.length === 1 || space.answer(position).kind !== "answers") return [];
+    return route.hosts.flatMap((host): Finding[] => {
+      const answer = space.answer(position, setOf({ host }));
+      if (answer.kind !== "never") return [];
+      const because = neverBecause(space, route, answer.taken);
+      return [
+        { kind: "shadowed", severity: "note", route: route.id, ...because, message: `at ${host} ${because.message}` },
+      ];
+    });
   });
 }
 

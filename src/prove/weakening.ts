@@ -12,6 +12,7 @@ import { authenticates } from "../policies/order.ts";
 import type { Limit, RateLimitConfig } from "../policies/rate-limit.ts";
 import type { ScopesConfig } from "../policies/scopes.ts";
 import type { SecurityHeadersConfig } from "../policies/security-headers.ts";
+import type { WafConfig } from "../policies/waf.ts";
 import type { PolicyName, TablePolicy } from "../table/table.ts";
 import { firstAddress, passing, without } from "./address-set.ts";
 import { admitsNobody, authenticatorOf, enforced, membersOf } from "./callers.ts";
@@ -33,6 +34,7 @@ const HOLDING: readonly PolicyName[] = [
   "rateLimit",
   "concurrency",
   "filter",
+  "waf",
   "middleware",
 ];
 
@@ -140,6 +142,7 @@ const COMPARED: Partial<Record<PolicyName, Compare>> = {
   concurrency: (old, now) => weakerCaps(old as ConcurrencyConfig[], now as ConcurrencyConfig[]),
   penaltyBox: ([old], [now]) => weakerMembers("penaltyBox", old, now, PENALTY),
   filter: ([old], [now]) => weakerFilter(old as FilterConfig, now as FilterConfig),
+  waf: ([old], [now]) => weakerWaf(old as WafConfig, now as WafConfig),
   securityHeaders: ([old], [now]) => weakerHeaders(old as SecurityHeadersConfig, now as SecurityHeadersConfig),
   middleware: (old, now) =>
     now.length < old.length ? ["some of its middleware is gone"] : ["its middleware is another"],
@@ -260,6 +263,24 @@ function weakerFilter(old: FilterConfig, now: FilterConfig): string[] {
       changes.push(`looks at ${now.body.inspect} bytes of a body instead of ${old.body.inspect}`);
     if (old.body.tooLarge === "refuse" && now.body.tooLarge === "pass") changes.push("lets longer bodies pass unseen");
     if (!same(old.body.types, now.body.types)) changes.push("looks at bodies of other types");
+  }
+  return changes;
+}
+
+function weakerWaf(old: WafConfig, now: WafConfig): string[] {
+  const changes = weakerMembers("waf", old, now, { exclusions: "fewer", pack: "same" });
+  if (now.sample < old.sample) changes.push(`looks at ${now.sample} of 100 requests instead of ${old.sample}`);
+  if (old.response !== undefined && now.response === undefined) changes.push("no longer looks at answers");
+  if (old.body && !now.body) changes.push("no longer looks at bodies");
+  if (old.body && now.body) {
+    // Absent is the rules' own limit.
+    if (
+      !same(old.body.inspect, now.body.inspect) &&
+      !((now.body.inspect ?? 0) > (old.body.inspect ?? Number.POSITIVE_INFINITY))
+    )
+      changes.push("looks at another length of bodies, which may be less");
+    if (old.body.tooLarge === "refuse" && now.body.tooLarge === "pass") changes.push("lets longer bodies pass unseen");
+    if (!same(old.body.kinds, now.body.kinds)) changes.push("looks at bodies of other kinds");
   }
   return changes;
 }

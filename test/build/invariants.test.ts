@@ -128,6 +128,16 @@ describe("an invariant", () => {
     expect(await told(admin("token"), invariant)).toEqual([`invariants.ts:3 invariant: ${message}`]);
   });
 
+  it("counts a route as one that it means where a regex cannot be reasoned about", async () => {
+    const routes = `export default api("shop", {}, [route("odd", { path: /\\/a\\/(?!b)[0-9]/ }, { to: eu })]);`;
+    expect(await told(routes, 'every(route).under("/a").requires(jwt)')).toEqual([
+      expect.stringContaining(
+        "it lets requests through without jwt, as for requests that could not be told within limits",
+      ),
+    ]);
+    expect(await told(routes, 'every(route).under("/a").denies(anonymous)')).toHaveLength(1);
+  });
+
   it("must be a claim", async () => {
     expect(await told(admin("token"), 'every(route).under("/admin") as never')).toEqual([
       "invariants.ts:1 invariants: number 1 of the list is an object, no invariant",

@@ -25,7 +25,7 @@ describe("prove", () => {
       'index.ts:5  route "shop/all": leaves some of its requests to "shop/one", such as GET https://a.example.com/one\n',
     );
     expect(out).toMatch(/^ {2}shop\/one {2}4 of 50 subrequests, 3 of 6 at once, 0 KiB held, 65 s$/m);
-    expect(out).toMatch(/^proved {2}2 routes, each reachable; 1 remark, table [0-9a-f]{16}, [0-9]+ ms$/m);
+    expect(out).toMatch(/^proved {2}2 routes, all reachable; 1 remark, table [0-9a-f]{16}, [0-9]+ ms$/m);
   });
 
   it("--json of one route", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { TableRequests } from "../../src/prove/answers.ts";
+import { costOf } from "../../src/prove/cost.ts";
 import { proveTable } from "../../src/prove/prove.ts";
 import { shownRequest } from "../../src/prove/request-set.ts";
 import type { TableMatch, TablePolicy, TableRoute } from "../../src/table/table.ts";
@@ -146,6 +147,58 @@ it("lists what is left to more specific routes, by request and winner", () => {
     "note shadowed t/c by t/b: GET https://x.example/a",
     "note shadowed t/c by t/a: GET https://x.example/a/x",
   ]);
+});
+
+it("lists the hosts at which a route answers nothing", () => {
+  const routes = [
+    route("a", [prefix("/a")], { hosts: ["a.test", "b.test"] }),
+    route("b", [regex("/a(?:/.*)?")], { hosts: ["b.test"] }),
+  ];
+  expect(found(routes)).toEqual([]);
+  expect(found(routes, {}, true)).toContain("note shadowed t/a by t/b: GET https://b.test/a");
+});
+
+describe("what a request can cost", () => {
+  const backends = Array.from({ length: 8 }, (_, i) => ({ name: `eu/${i}`, cluster: "eu" }));
+  const told = (more: Partial<TableRoute>, policies: TablePolicy[] = []) => {
+    const action = { kind: "forward", backends: [0, 1] } as const;
+    const table = tableOf([{ id: "t/a", action, policies: [...policies.keys()], ...more }], { backends, policies });
+    return [
+      costOf(table, table.routes[0] as TableRoute),
+      proveTable(table).map(({ severity, message }) => `${severity}: ${message}`),
+    ];
+  };
+  const retry = { on: [503], backoff: { base: 25, max: 250 }, budget: { percent: 20, minimum: 3 } };
+
+  it("is what its tries, their probes, mirrors and policies can take together", () => {
+    const mirrors = [{ backend: 2, maxBody: 1_000 }];
+    const cost = { subrequests: 2 * (2 + 3) + 1, connections: 3, buffered: 70_000, time: 60_000 };
+    expect(told({ mirrors, retry: { ...retry, attempts: 3, maxBody: 70_000 } })).toEqual([cost, []]);
+    const introspection: TablePolicy = {
+      policy: "introspection",
+      mode: "enforce",
+      config: { timeout: 1_000, consumers: [] },
+    };
+    const code: TablePolicy = { policy: "middleware", mode: "enforce", config: {} };
+    expect(told({}, [introspection, code])[0]).toEqual({
+      subrequests: 5,
+      connections: 2,
+      buffered: 0,
+      time: 61_000,
+      atLeast: true,
+    });
+  });
+
+  it("is held against what the platform allows", () => {
+    const mirrors = Array.from({ length: 5 }, (_, i) => ({ backend: i + 2, maxBody: 0 }));
+    expect(told({ mirrors })[1]).toEqual([
+      "warning: may have 7 requests waiting for an answer at once; from the 7th on they queue, and their timeouts run",
+    ]);
+    expect(told({ retry: { ...retry, attempts: 30, maxBody: 50_000_000 } })[1]).toEqual([
+      "warning: may need 64 subrequests for one request; the Free plan allows 50",
+      "warning: may hold 50 MB of one request's body; an isolate has 128 MB for all that it serves at once",
+    ]);
+  });
 });
 
 describe("dead policies", () => {

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { planRoutes } from "../../src/build/compile.ts";
 import { policyOrder } from "../../src/policies/order.ts";
+import type { WafConfig } from "../../src/policies/waf.ts";
 import { policiesOf } from "../../src/prove/callers.ts";
 import { isCompared, weakenings } from "../../src/prove/weakening.ts";
 import type { TablePolicy } from "../../src/table/table.ts";
@@ -151,6 +152,23 @@ export default gateway({ store: { url: env("U"), token: secret("T") } }, [api("t
   it.each(CASES.map(([name, , , ...told], i) => ({ name, told, i })))("$name", ({ told, i }) => {
     const found = weakenings(policies.get(`t/old${i}`) ?? [], policies.get(`t/now${i}`) ?? []);
     expect(found.map(({ policy, message }) => `${policy}: ${message}`)).toEqual(told);
+  });
+
+  it("is told of a waf, whose rules are compared by the pack that they are compiled to", () => {
+    const waf = (config: Partial<WafConfig>): TablePolicy[] => [
+      { policy: "waf", mode: "enforce", config: { pack: "p", exclusions: [], sample: 100, ...config } },
+    ];
+    const told = (old: Partial<WafConfig>, now: Partial<WafConfig>) =>
+      weakenings(waf(old), waf(now)).map(({ message }) => message);
+    expect(told({}, { body: { tooLarge: "pass" } })).toEqual([]);
+    expect(
+      told({ body: { tooLarge: "refuse" }, response: 5 }, { pack: "q", sample: 50, body: { tooLarge: "pass" } }),
+    ).toEqual([
+      "waf has another pack, which may be a weaker one",
+      "looks at 50 of 100 requests instead of 100",
+      "no longer looks at answers",
+      "lets longer bodies pass unseen",
+    ]);
   });
 
   it("is told of every policy that holds something back", () => {
