@@ -15,7 +15,7 @@ const drawn = { setupFiles: ["test/fuzz-seed.ts"], provide: { fuzzSeed } };
 
 /**
  * Two projects, by what the code under test runs in. `edge`: table/, policies/ and edge/, inside workerd. `node`: build/, import/,
- * traffic/, dev/ and the command line, in Node; and test/e2e and test/conformance, which start workerd, Redis and nginx as processes
+ * traffic/, seclang/, waf/, dev/ and the command line, in Node; and test/e2e and test/conformance, which start workerd, Redis and nginx as processes
  * of their own.
  */
 export default defineConfig({

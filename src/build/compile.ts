@@ -2,6 +2,7 @@
 import { relative } from "node:path";
 import { gatewayOf } from "../config/entries.ts";
 import type { RouteTable } from "../table/table.ts";
+import type { EncodedPack } from "../waf/pack-encoding.ts";
 import { checkConfiguration } from "./check.ts";
 import { checkEnvironment, wranglerFileFor } from "./environment.ts";
 import { type Planned, planTable } from "./plan.ts";
@@ -23,6 +24,8 @@ export interface Compiled {
   /** `file:line` of each route, cluster, listener and consumer: `route orders/list`. No part of the table, which lines do not change. */
   readonly sources: Readonly<Record<string, string>>;
   readonly module: RoutesModule;
+  /** By id: the rules of the table's wafs. */
+  readonly packs: ReadonlyMap<string, EncodedPack>;
   readonly wrangler: string | undefined;
   /** What was proved of the table and is no problem. */
   readonly proved: readonly Proved[];
@@ -40,13 +43,13 @@ export async function planRoutes(routes: string): Promise<Pick<Compiled, "table"
 export async function compileRoutes({ routes, config, notes = false }: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
-  const { table, declarations, references } = plan(module);
+  const { table, declarations, references, packs } = plan(module);
   const wrangler = config ?? (await wranglerFileFor(module.file));
   if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
   // Of a table with holes nothing is true.
   const proved = problems.count === 0 ? prove(table, module, declarations, notes) : [];
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
-  return { table, sources: sourcesOf(declarations, module), module, wrangler, proved };
+  return { table, sources: sourcesOf(declarations, module), module, packs, wrangler, proved };
 }
 
 function sourcesOf(declarations: Planned["declarations"], { problems }: RoutesModule): Record<string, string> {

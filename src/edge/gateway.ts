@@ -80,6 +80,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     record.reason = code;
     return problemResponse(code, record.id, extras);
   };
+  let strayBody = false;
   let response: Response;
   try {
     response = await decide();
@@ -119,10 +120,8 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
     if (/[/?#]/.test(valueOf(received, "host") ?? "")) return refuse("host-invalid");
-    const carries = length > 0 || valueOf(received, "transfer-encoding") !== undefined;
-    if (carries && (request.method === "GET" || request.method === "HEAD")) {
-      return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
-    }
+    if (request.method === "GET" || request.method === "HEAD")
+      strayBody = length > 0 || valueOf(received, "transfer-encoding") !== undefined;
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes.at(found.route) as TableRoute) : isolate.unmatched;
@@ -173,6 +172,9 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
   }
 
   async function act(exchange: Exchange, target: RequestTarget, found: MatchResult): Promise<Response> {
+    // Not before the policies: what is smuggled in such a body is for them to see, the firewall first of all.
+    if (strayBody)
+      return refuse("bad-request", { detail: "A GET or HEAD request cannot carry a body through this gateway." });
     if (found.kind === "not-found") return refuse("not-found");
     if (found.kind === "method-not-allowed") {
       const allow = found.allow.join(", ");

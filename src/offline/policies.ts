@@ -26,6 +26,7 @@ import * as requestId from "../policies/request-id.ts";
 import * as scopes from "../policies/scopes.ts";
 import * as securityHeaders from "../policies/security-headers.ts";
 import * as upstreamToken from "../policies/upstream-token.ts";
+import * as waf from "../policies/waf.ts";
 
 export const runs: Required<GatewayParts["runs"]> = {
   requestId: requestId.run,
@@ -50,6 +51,7 @@ export const runs: Required<GatewayParts["runs"]> = {
   rateLimit: rateLimit.run,
   concurrency: concurrency.run,
   filter: filter.run,
+  waf: waf.run,
   upstreamToken: upstreamToken.run,
   headers: headers.run,
   middleware: middleware.run,

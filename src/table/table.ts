@@ -266,6 +266,7 @@ export type PolicyName =
   | "rateLimit"
   | "concurrency"
   | "filter"
+  | "waf"
   | "upstreamToken"
   | "headers"
   | "middleware";

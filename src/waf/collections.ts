@@ -1,0 +1,304 @@
+/** ModSecurity's variables: from a request and its response to the names and values that rules look at. */
+
+import type { Argument, BodyLimits } from "./bodies/body.ts";
+import { readJson } from "./bodies/json.ts";
+import type { MultipartBody, MultipartFlags } from "./bodies/multipart.ts";
+import { readMultipart, strictError } from "./bodies/multipart.ts";
+import { readUrlencoded } from "./bodies/urlencoded.ts";
+import { readXml, type XmlBody } from "./bodies/xml.ts";
+import type { BodyProcessor, Collection, PackSettings } from "./pack.ts";
+import type { WafRequest, WafResponse } from "./request.ts";
+
+/** One member of a collection; a collection of one has a member whose name is "". */
+export interface Variable {
+  /** In lower case: what selectors are held against. */
+  readonly key: string;
+  /** As it came. */
+  readonly name: string;
+  readonly value: string;
+}
+
+const one = (value: string): readonly Variable[] => [{ key: "", name: "", value }];
+const flag = (raised: boolean | undefined): readonly Variable[] => one(raised ? "1" : "0");
+const variable = ([name, value]: readonly [string, string]): Variable => ({ key: lower(name), name, value });
+const lower = (text: string): string => (/[A-Z]/.test(text) ? text.toLowerCase() : text);
+const named = ({ key, name }: Variable): Variable => ({ key, name, value: name });
+
+/** What is known of one request, collection by collection, each made when a rule first looks at it. */
+export class Collections {
+  readonly request: WafRequest;
+  response: WafResponse | undefined;
+  processor: BodyProcessor | "";
+  /** REQUEST_BODY is there for bodies that no processor reads, too. */
+  forcesBodyVariable = false;
+  readsBody: boolean;
+  bodyLimit: number;
+  readonly #settings: PackSettings;
+  readonly #made = new Map<Collection, readonly Variable[]>();
+  #bodyRead = false;
+  #bodyText = "";
+  truncated = false;
+  #body: Body = NO_BODY;
+
+  constructor(request: WafRequest, settings: PackSettings) {
+    this.request = request;
+    this.#settings = settings;
+    this.readsBody = settings.requestBody;
+    this.bodyLimit = settings.requestBodyLimit;
+    this.processor = processorOf(this.header("content-type"));
+  }
+
+  /** The first header of that name, which is in lower case; "" when there is none. */
+  header(name: string): string {
+    for (const [held, value] of this.request.headers)
+      if (held.length === name.length && lower(held) === name) return value;
+    return "";
+  }
+
+  of(collection: Collection): readonly Variable[] {
+    let made = this.#made.get(collection);
+    if (!made) {
+      made = COLLECTIONS.get(collection)?.(this) ?? [];
+      this.#made.set(collection, made);
+    }
+    return made;
+  }
+
+  /** From here on there is a body: what depends on it is made again. Absent: what the request came with. */
+  readBody(body = this.request.body, truncated = this.request.truncated): void {
+    this.#bodyRead = true;
+    this.#bodyText = body;
+    this.truncated = truncated === true;
+    for (const collection of OF_BODY) this.#made.delete(collection);
+    this.#body = this.#readBody();
+  }
+
+  respond(response: WafResponse): void {
+    this.response = response;
+    for (const collection of COLLECTIONS.keys()) if (collection.startsWith("RESPONSE_")) this.#made.delete(collection);
+  }
+
+  get body(): Body {
+    return this.#body;
+  }
+
+  get bodyText(): string {
+    return this.#bodyRead && this.readsBody ? this.#bodyText : "";
+  }
+
+  get separator(): string {
+    return this.#settings.argumentSeparator;
+  }
+
+  get limits(): BodyLimits {
+    return { arguments: this.#settings.argumentsLimit, depth: this.#settings.jsonDepth };
+  }
+
+  #readBody(): Body {
+    const text = this.bodyText;
+    if (text === "") return NO_BODY;
+    switch (this.processor) {
+      case "URLENCODED":
+        return readUrlencoded(text, this.limits, this.separator);
+      case "MULTIPART": {
+        const multipart = readMultipart(text, this.header("content-type"), this.limits);
+        return { ...multipart, multipart };
+      }
+      case "JSON":
+        return readJson(text, this.limits);
+      case "XML": {
+        const xml = readXml(text, this.limits);
+        return { ...xml, xml };
+      }
+      default:
+        return NO_BODY;
+    }
+  }
+}
+
+interface Body {
+  readonly args: readonly Argument[];
+  readonly error?: string;
+  readonly invalidEncoding?: boolean;
+  readonly multipart?: MultipartBody;
+  readonly xml?: XmlBody;
+}
+
+const NO_BODY: Body = { args: [] };
+
+function processorOf(contentType: string): BodyProcessor | "" {
+  if (/^application\/x-www-form-urlencoded/i.test(contentType)) return "URLENCODED";
+  if (/^multipart\/form-data/i.test(contentType)) return "MULTIPART";
+  // As ModSecurity's recommended configuration chooses them.
+  if (/^application\/(?:[a-z0-9.-]+\+)?json/i.test(contentType)) return "JSON";
+  return /^(?:application(?:\/soap\+|\/)|text\/)xml/i.test(contentType) ? "XML" : "";
+}
+
+function query({ request: { uri } }: Collections): string {
+  const at = uri.indexOf("?");
+  const fragment = uri.indexOf("#");
+  return at === -1 ? "" : uri.slice(at + 1, fragment > at ? fragment : undefined);
+}
+
+/** The target without scheme and host, which a proxy's has. */
+function relative({ request: { uri } }: Collections): string {
+  const absolute = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i.exec(uri)?.[0];
+  if (absolute === undefined) return uri;
+  const rest = uri.slice(absolute.length);
+  return rest.startsWith("/") ? rest : `/${rest}`;
+}
+
+/** Decoded once, as a server does before it looks for a file (both ModSecurities). */
+const filename = (of: Collections): string => decoded(/^[^?#]*/.exec(relative(of))?.[0] ?? "");
+
+const decoded = (path: string): string =>
+  path.includes("%")
+    ? path.replace(/%([0-9a-f]{2})/gi, (_, byte: string) => String.fromCharCode(Number.parseInt(byte, 16)))
+    : path;
+
+function cookies(of: Collections): Variable[] {
+  const members: Variable[] = [];
+  for (const header of of.of("REQUEST_HEADERS")) {
+    if (header.key !== "cookie") continue;
+    for (const pair of header.value.split(";")) {
+      const trimmed = pair.replace(/^\s+/, "");
+      if (trimmed === "") continue;
+      const at = trimmed.indexOf("=");
+      members.push(variable(at === -1 ? [trimmed, ""] : [trimmed.slice(0, at), trimmed.slice(at + 1)]));
+    }
+  }
+  return members;
+}
+
+const multipartFlag = (name: keyof MultipartFlags) => (of: Collections) => flag(of.body.multipart?.flags[name]);
+
+const responseHeader = (of: Collections, name: string): string =>
+  of.response?.headers.find(([held]) => lower(held) === name)?.[1] ?? "";
+
+const total = (members: readonly Variable[], length: (member: Variable) => number): string =>
+  String(members.reduce((sum, member) => sum + length(member), 0));
+
+/** Of phase 2: empty before. */
+const OF_BODY: readonly Collection[] = [
+  "ARGS",
+  "ARGS_NAMES",
+  "ARGS_POST",
+  "ARGS_POST_NAMES",
+  "ARGS_COMBINED_SIZE",
+  "FILES",
+  "FILES_NAMES",
+  "FILES_SIZES",
+  "FILES_COMBINED_SIZE",
+  "MULTIPART_FILENAME",
+  "MULTIPART_NAME",
+  "MULTIPART_PART_HEADERS",
+  "MULTIPART_STRICT_ERROR",
+  "MULTIPART_UNMATCHED_BOUNDARY",
+  "MULTIPART_BOUNDARY_QUOTED",
+  "MULTIPART_BOUNDARY_WHITESPACE",
+  "MULTIPART_DATA_BEFORE",
+  "MULTIPART_DATA_AFTER",
+  "MULTIPART_HEADER_FOLDING",
+  "MULTIPART_LF_LINE",
+  "REQBODY_ERROR",
+  "REQBODY_ERROR_MSG",
+  "REQBODY_PROCESSOR",
+  "REQBODY_PROCESSOR_ERROR",
+  "REQUEST_BODY",
+  "REQUEST_BODY_LENGTH",
+  "FULL_REQUEST",
+  "FULL_REQUEST_LENGTH",
+  "URLENCODED_ERROR",
+  "INBOUND_DATA_ERROR",
+  "XML",
+];
+
+const head = ({ request: { method, uri, protocol, headers } }: Collections): string =>
+  `${method} ${uri} ${protocol}\n${headers.map(([name, value]) => `${name}: ${value}\n`).join("")}\n`;
+
+/** By name, how each is made. Those of rules (TX, MATCHED_VAR ...) are the engine's, and only named here. */
+export const COLLECTIONS: ReadonlyMap<Collection, (of: Collections) => readonly Variable[]> = new Map(
+  Object.entries<(of: Collections) => readonly Variable[]>({
+    ARGS: (of) => [...of.of("ARGS_GET"), ...of.of("ARGS_POST")],
+    ARGS_NAMES: (of) => of.of("ARGS").map(named),
+    ARGS_GET: (of) => readUrlencoded(query(of), of.limits, of.separator).args.map(variable),
+    ARGS_GET_NAMES: (of) => of.of("ARGS_GET").map(named),
+    ARGS_POST: (of) => of.body.args.map(variable),
+    ARGS_POST_NAMES: (of) => of.of("ARGS_POST").map(named),
+    ARGS_COMBINED_SIZE: (of) => one(total(of.of("ARGS"), ({ name, value }) => name.length + value.length)),
+    AUTH_TYPE: (of) => {
+      const scheme = /^\S+(?=\s)/.exec(of.header("authorization"))?.[0];
+      return scheme ? one(scheme) : [];
+    },
+    DURATION: () => one("0"),
+    FILES: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, file.filename])),
+    FILES_NAMES: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, file.name])),
+    FILES_SIZES: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, String(file.size)])),
+    FILES_COMBINED_SIZE: (of) => one(total(of.of("FILES_SIZES"), ({ value }) => Number(value))),
+    FULL_REQUEST: (of) => one(head(of) + of.bodyText),
+    FULL_REQUEST_LENGTH: (of) => one(String(head(of).length + of.bodyText.length)),
+    INBOUND_DATA_ERROR: (of) => flag(of.truncated),
+    MULTIPART_FILENAME: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, file.filename])),
+    MULTIPART_NAME: (of) => (of.body.multipart?.files ?? []).map((file) => variable([file.name, file.name])),
+    MULTIPART_PART_HEADERS: (of) => (of.body.multipart?.partHeaders ?? []).map(variable),
+    MULTIPART_STRICT_ERROR: ({ body: { multipart } }) => flag(multipart && strictError(multipart)),
+    MULTIPART_UNMATCHED_BOUNDARY: multipartFlag("unmatchedBoundary"),
+    MULTIPART_BOUNDARY_QUOTED: multipartFlag("boundaryQuoted"),
+    MULTIPART_BOUNDARY_WHITESPACE: multipartFlag("boundaryWhitespace"),
+    MULTIPART_DATA_BEFORE: multipartFlag("dataBefore"),
+    MULTIPART_DATA_AFTER: multipartFlag("dataAfter"),
+    MULTIPART_HEADER_FOLDING: multipartFlag("headerFolding"),
+    MULTIPART_LF_LINE: multipartFlag("lfLine"),
+    QUERY_STRING: (of) => one(query(of)),
+    REMOTE_ADDR: ({ request }) => one(request.clientAddress),
+    REMOTE_HOST: ({ request }) => one(request.clientAddress),
+    REQBODY_ERROR: ({ body }) => flag(body.error !== undefined),
+    REQBODY_ERROR_MSG: ({ body }) => one(body.error ?? ""),
+    REQBODY_PROCESSOR_ERROR: ({ body }) => flag(body.error !== undefined),
+    REQBODY_PROCESSOR: ({ processor }) => one(processor),
+    // The last part, after either slash.
+    REQUEST_BASENAME: (of) => one(/[^/\\]*$/.exec(filename(of))?.[0] ?? ""),
+    // Of a body that a processor has read something else is to be looked at (ModSecurity 2).
+    REQUEST_BODY: (of) =>
+      one(of.processor === "URLENCODED" || (of.processor === "" && of.forcesBodyVariable) ? of.bodyText : ""),
+    REQUEST_BODY_LENGTH: (of) => one(String(of.bodyText.length)),
+    REQUEST_COOKIES: cookies,
+    REQUEST_COOKIES_NAMES: (of) => of.of("REQUEST_COOKIES").map(named),
+    REQUEST_FILENAME: (of) => one(filename(of)),
+    REQUEST_HEADERS: ({ request }) => request.headers.map(variable),
+    REQUEST_HEADERS_NAMES: (of) => of.of("REQUEST_HEADERS").map(named),
+    REQUEST_LINE: ({ request: { method, uri, protocol } }) => one(`${method} ${uri} ${protocol}`),
+    REQUEST_METHOD: ({ request }) => one(request.method),
+    REQUEST_PROTOCOL: ({ request }) => one(request.protocol),
+    REQUEST_URI: (of) => one(relative(of)),
+    REQUEST_URI_RAW: ({ request }) => one(request.uri),
+    RESPONSE_BODY: ({ response }) => (response?.body === undefined ? [] : one(response.body)),
+    RESPONSE_CONTENT_LENGTH: (of) => one(responseHeader(of, "content-length")),
+    RESPONSE_CONTENT_TYPE: (of) => one(responseHeader(of, "content-type")),
+    RESPONSE_HEADERS: ({ response }) => (response?.headers ?? []).map(variable),
+    RESPONSE_HEADERS_NAMES: (of) => of.of("RESPONSE_HEADERS").map(named),
+    RESPONSE_PROTOCOL: ({ response }) => (response ? one(response.protocol ?? "HTTP/1.1") : []),
+    RESPONSE_STATUS: ({ response }) => (response ? one(String(response.status)) : []),
+    SERVER_NAME: (of) => one(of.header("host").replace(/:\d*$/, "")),
+    UNIQUE_ID: ({ request }) => one(request.id ?? ""),
+    URLENCODED_ERROR: (of) =>
+      flag(of.body.invalidEncoding || readUrlencoded(query(of), of.limits, of.separator).invalidEncoding),
+    XML: ({ body: { xml } }) =>
+      xml
+        ? [
+            { key: "/*", name: "/*", value: xml.text },
+            ...xml.attributes.map((value) => ({ key: "//@*", name: "//@*", value })),
+          ]
+        : [],
+    GLOBAL: () => [],
+    IP: () => [],
+    MATCHED_VAR: () => [],
+    MATCHED_VAR_NAME: () => [],
+    MATCHED_VARS: () => [],
+    MATCHED_VARS_NAMES: () => [],
+    RESOURCE: () => [],
+    SESSION: () => [],
+    TX: () => [],
+    USER: () => [],
+  }),
+);

@@ -1,0 +1,133 @@
+/**
+ * The engine: a rule pack, ready to judge requests. `begin` gives a transaction, whose phases are run as the request comes in; `evaluate`
+ * runs them all for a request that is there as a whole. Pure: it does no I/O and waits for nothing.
+ */
+import { type Operator, operatorOf } from "./operate.ts";
+import type { PackAtom, PackRule, PackTarget, RulePack } from "./pack.ts";
+import { type Group, Prefilter } from "./prefilter.ts";
+import type { Phase, Verdict, WafRequest, WafResponse } from "./request.ts";
+import { Transaction } from "./transaction.ts";
+
+export interface EngineOptions {
+  /** Rules are asked to the end, and nothing is refused. Default: what the pack says. */
+  readonly detectionOnly?: boolean;
+  /** Beside what the pack has taken out itself. Default: none. */
+  readonly exclusions?: readonly PackExclusion[];
+}
+
+/** Rules, by their places in the pack, that are not asked: at all, or about one target. */
+export interface PackExclusion {
+  readonly rules: readonly number[];
+  readonly target?: PackTarget;
+}
+
+/** The groups of one collection in one phase: for all members, for some by name, for those that a pattern fits. */
+export interface CollectionGroups {
+  readonly collection: string;
+  /** The like of its values may come again in other requests. */
+  readonly recurs: boolean;
+  readonly all: Group | undefined;
+  readonly byName: ReadonlyMap<string, Group> | undefined;
+  readonly byPattern: readonly { readonly pattern: RegExp; readonly group: Group }[];
+}
+
+/** Names, and what a client sends with each of its requests. Not what people write into forms. */
+const RECURRING =
+  /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+
+export class Engine {
+  readonly pack: RulePack;
+  readonly prefilter: Prefilter;
+    readonly #options: EngineOptions;
+  /** By phase: where its rules begin in the pack, and where they end. */
+  readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
+  readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
+  /** By rule: whether the prefilter finds it. */
+  readonly filtered: readonly boolean[];
+    readonly #operators: (Operator | undefined)[] = [];
+  readonly #patterns = new Map<string, RegExp>();
+
+  constructor(pack: RulePack, options: EngineOptions = {}) {
+    this.pack = pack;
+    this.#options = options;
+    this.prefilter = new Prefilter(pack, (place) => this.operator(place));
+    const filtered = new Set(pack.prefilter.atoms.map(({ rule }) => rule));
+    this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
+    const ranges = new Map<Phase, readonly [number, number]>();
+    for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
+    this.ranges = ranges;
+    this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
+  }
+
+    /** With options of its own, where several policies share the engine. */
+  begin(request: WafRequest, options: EngineOptions = this.#options): Transaction {
+    return new Transaction(this, request, options);
+  }
+
+  /** Makes what would else be made while the first request waits. */
+  warm(): void {
+    this.prefilter.finds("", new Set());
+  }
+
+  /** All phases that the pack has rules for; those of the response only with one. */
+  evaluate(request: WafRequest, response?: WafResponse): Verdict {
+    const transaction = this.begin(request);
+    transaction.requestHead();
+    transaction.requestBody();
+    if (response) transaction.response(response);
+    transaction.finish();
+    return transaction.verdict();
+  }
+
+  operator(place: number): Operator {
+    return (this.#operators[place] ??= operatorOf(
+      this.pack.operators[place] as RulePack["operators"][number],
+      this.pack.programs,
+      this.prefilter.finds,
+    ));
+  }
+
+  /** Selectors of members are held against their names in any case. */
+  pattern(source: string): RegExp {
+    let pattern = this.#patterns.get(source);
+    if (!pattern) {
+      pattern = new RegExp(source, "is");
+      this.#patterns.set(source, pattern);
+    }
+    return pattern;
+  }
+
+  /** Whether the target leaves the member out. */
+  leavesOut({ except }: PackTarget, key: string): boolean {
+    return except?.some((one) => ("name" in one ? one.name === key : this.pattern(one.pattern).test(key))) ?? false;
+  }
+
+  #groupsOf(phase: Phase): CollectionGroups[] {
+    const { atoms } = this.pack.prefilter;
+    const reading = new Map<string, Map<string, Map<number, PackTarget>>>();
+    for (const [atom, { rule }] of (atoms as readonly PackAtom[]).entries()) {
+      const { phase: own, links } = this.pack.rules[rule] as PackRule;
+      if (own !== phase) continue;
+      for (const target of links[0]?.targets ?? []) {
+        const { collection, name, pattern } = target;
+        const selector = name !== undefined ? `=${name}` : pattern !== undefined ? `/${pattern}` : "";
+        const selectors = reading.get(collection) ?? new Map<string, Map<number, PackTarget>>();
+        reading.set(collection, selectors);
+        selectors.set(selector, (selectors.get(selector) ?? new Map<number, PackTarget>()).set(atom, target));
+      }
+    }
+    return [...reading].map(([collection, selectors]) => {
+      const groups = [...selectors].map(([selector, those]) => ({ selector, group: this.prefilter.group(those) }));
+      const named = groups.filter(({ selector }) => selector.startsWith("="));
+      return {
+        collection,
+        recurs: RECURRING.test(collection),
+        all: groups.find(({ selector }) => selector === "")?.group,
+        byName: named.length > 0 ? new Map(named.map(({ selector, group }) => [selector.slice(1), group])) : undefined,
+        byPattern: groups
+          .filter(({ selector }) => selector.startsWith("/"))
+          .map(({ selector, group }) => ({ pattern: this.pattern(selector.slice(1)), group })),
+      };
+    });
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * Which rules a value can matter to. One pass of the automaton over each distinct value finds every word that any rule needs, and which
+ * kinds of characters the value has; so most transformations and nearly all operators need not run. What is left is asked here, each
+ * pair of operator and value once. One look at a time: what belongs to it is kept in fields, as to make objects for each of a thousand
+ * values takes longer than to look at them.
+ */
+import { Automaton } from "./automaton.ts";
+import type { Variable } from "./collections.ts";
+import type { Operator } from "./operate.ts";
+import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
+import { transformations, triggers } from "./transformations.ts";
+
+/** A value that a rule's first link matches on. */
+export interface Hit {
+  readonly target: PackTarget;
+  readonly variable: Variable;
+  /** Transformed. */
+  readonly value: string;
+}
+
+/** The atoms that look at one collection, or at one member of it, in one phase. */
+export interface Group {
+  /** By atom: the target that reads this; undefined for atoms that do not. */
+  readonly targets: readonly (PackTarget | undefined)[];
+  /** Chains that are to be scanned, but for the empty one. */
+  readonly scanned: readonly number[];
+  /** Bits of which a value must have one, for any of these chains to change it. */
+  readonly triggers: number;
+  /** Atoms without a clause: they need no more than characters. */
+  readonly wordless: readonly number[];
+  /** Values that no rule of the group matched on, in requests before. */
+  readonly clean: Set<string>;
+}
+
+/** Set for every value: of transformations that may change any. */
+const ALWAYS = 1 << 30;
+// Names, agents and the like come again and again; what is longer, or in a body, hardly ever does.
+const MOST_CLEAN = 512;
+const LONGEST_CLEAN = 256;
+
+export class Prefilter {
+  readonly #chains: readonly PackChain[];
+  readonly #atoms: readonly PackAtom[];
+  readonly #clausesOfWord: readonly (readonly number[])[];
+  readonly #operators: (place: number) => Operator;
+  /** By atom. */
+  readonly #operatorOf: readonly number[];
+  readonly #automaton: Automaton;
+  /** By chain: the bits without which it changes nothing. */
+  readonly #triggers: readonly number[];
+
+  // Of the present look: what is asked of which value, who is told, and how often somebody was.
+  #group: Group = { targets: [], scanned: [], triggers: 0, wordless: [], clean: new Set() };
+  #variable: Variable = { key: "", name: "", value: "" };
+  #found: (atom: PackAtom, hit: Hit) => void = () => {};
+  #hits: { readonly rule: number; readonly text: string }[] = [];
+  #look = 0;
+  /** By atom: the last look in which it was asked. */
+  readonly #asked: Int32Array;
+
+  // The value in all the forms that chains give it, each made once; by chain: the look that made it.
+  #mask = 0;
+  readonly #made: string[];
+  readonly #madeAt: Int32Array;
+
+  // Of the present text: the words in it, and by atom the clauses that they fulfil.
+  #text = 0;
+  #wordCount = 0;
+  readonly #words: number[] = [];
+  readonly #fulfilled: Int32Array;
+  readonly #fulfilledAt: Int32Array;
+  readonly #hit = (word: number): void => {
+    this.#words[this.#wordCount++] = word;
+  };
+
+  constructor(pack: RulePack, operators: (place: number) => Operator) {
+    this.#chains = pack.chains;
+    this.#atoms = pack.prefilter.atoms;
+    this.#clausesOfWord = pack.prefilter.clausesOfWord;
+    this.#operators = operators;
+    this.#operatorOf = this.#atoms.map(({ rule }) => pack.rules[rule]?.links[0]?.operator as number);
+    const sets = [...pack.prefilter.sets];
+    const bitOf = (characters: string | undefined): number => {
+      if (characters === undefined) return ALWAYS;
+      let at = sets.indexOf(characters);
+      if (at === -1) at = sets.push(characters) - 1;
+      // A transformation without a bit of its own is never skipped.
+      return at < 30 ? 1 << at : ALWAYS;
+    };
+    const chainTriggers: number[] = [];
+    for (const { before, last } of pack.chains)
+      chainTriggers.push(last === undefined ? 0 : (chainTriggers[before] as number) | bitOf(triggers[last]));
+    this.#triggers = chainTriggers;
+    const masks = new Int32Array(256);
+    for (const [bit, characters] of sets.slice(0, 30).entries()) {
+      for (let i = 0; i < characters.length; i++) {
+        const byte = characters.charCodeAt(i);
+        masks[byte] = (masks[byte] as number) | (1 << bit);
+      }
+    }
+    this.#automaton = new Automaton(pack.tables, masks);
+    this.#asked = new Int32Array(this.#atoms.length);
+    this.#fulfilled = new Int32Array(this.#atoms.length);
+    this.#fulfilledAt = new Int32Array(this.#atoms.length);
+    this.#made = pack.chains.map(() => "");
+    this.#madeAt = new Int32Array(pack.chains.length);
+  }
+
+  /** The group of these atoms, each with the target that it reads the values of. */
+  group(reading: ReadonlyMap<number, PackTarget>): Group {
+    const of = (atom: number) => this.#atoms[atom] as PackAtom;
+    const those = [...reading.keys()];
+    const scanned = [...new Set(those.map((atom) => of(atom).scanned))].filter((chain) => chain !== 0);
+    return {
+      targets: this.#atoms.map((_, atom) => reading.get(atom)),
+      scanned,
+      triggers: scanned.reduce((all, chain) => all | (this.#triggers[chain] as number), 0),
+      wordless: those.filter((atom) => of(atom).clauses === 0),
+      clean: new Set(),
+    };
+  }
+
+  /** Whether the automaton finds one of these words. */
+  readonly finds = (value: string, words: ReadonlySet<number>): boolean => {
+    let found = false;
+    this.#automaton.scan(value, (word) => {
+      found ||= words.has(word);
+    });
+    return found;
+  };
+
+  /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
+  look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
+    const { value } = variable;
+    const { clean } = group;
+    if (recurs && clean.has(value)) return;
+    this.#group = group;
+    this.#variable = variable;
+    this.#found = found;
+    this.#look++;
+    if (this.#hits.length > 0) this.#hits = [];
+    this.#mask = this.#scan(value) | ALWAYS;
+    this.#settle(value, this.#mask);
+    if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
+    if (!recurs || this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
+    if (clean.size >= MOST_CLEAN) clean.clear();
+    clean.add(value);
+  }
+
+  #lookTransformed({ scanned }: Group, value: string): void {
+    const seen = [value];
+    for (const chain of scanned) {
+      if (((this.#triggers[chain] as number) & this.#mask) === 0) continue;
+      const text = this.#transformed(chain);
+      if (seen.includes(text)) continue;
+      seen.push(text);
+      this.#settle(text, this.#scan(text));
+    }
+  }
+
+  /** Asks the atoms whose words and characters `text` has, of those that see it. */
+  #settle(text: string, mask: number): void {
+    const { targets, wordless } = this.#group;
+    const number = ++this.#text;
+    for (let i = 0; i < this.#wordCount; i++) {
+      const clauses = this.#clausesOfWord[this.#words[i] as number] as readonly number[];
+      for (let j = 0; j < clauses.length; j++) {
+        const clause = clauses[j] as number;
+        const atom = clause >> 2;
+        if (targets[atom] === undefined || this.#asked[atom] === this.#look) continue;
+        const before = this.#fulfilledAt[atom] === number ? (this.#fulfilled[atom] as number) : 0;
+        const fulfilled = before | (1 << (clause & 3));
+        this.#fulfilledAt[atom] = number;
+        this.#fulfilled[atom] = fulfilled;
+        const packed = this.#atoms[atom] as PackAtom;
+        if (fulfilled === (1 << packed.clauses) - 1) this.#consider(atom, packed, text, mask);
+      }
+    }
+    for (let i = 0; i < wordless.length; i++) {
+      const atom = wordless[i] as number;
+      if (this.#asked[atom] !== this.#look) this.#consider(atom, this.#atoms[atom] as PackAtom, text, mask);
+    }
+  }
+
+  #consider(atom: number, packed: PackAtom, text: string, mask: number): void {
+    const { masks, scanned, chain, certain, rule } = packed;
+    for (let i = 0; i < masks.length; i++) if (((masks[i] as number) & mask) === 0) return;
+    // The words may be those of a text that other chains made.
+    if (this.#transformed(scanned) !== text) return;
+    this.#asked[atom] = this.#look;
+    const seen = this.#transformed(chain);
+    // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
+    for (const hit of this.#hits) if (hit.rule === rule && hit.text === seen) return;
+    if (!certain && !this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros)) return;
+    this.#hits.push({ rule, text: seen });
+    this.#found(packed, { target: this.#group.targets[atom] as PackTarget, variable: this.#variable, value: seen });
+  }
+
+  /** Leaves the words in #words; returns the mask. */
+  #scan(text: string): number {
+    this.#wordCount = 0;
+    return this.#automaton.scan(text, this.#hit);
+  }
+
+  #transformed(chain: number): string {
+    if (((this.#triggers[chain] as number) & this.#mask) === 0) return this.#variable.value;
+    if (this.#madeAt[chain] === this.#look) return this.#made[chain] as string;
+    const { before, last } = this.#chains[chain] as PackChain;
+    const made = last === undefined ? this.#variable.value : transformations[last](this.#transformed(before));
+    this.#made[chain] = made;
+    this.#madeAt[chain] = this.#look;
+    return made;
+  }
+
+  /** Any value as an operator behind the chain sees it. */
+  transform(chain: number, value: string): string {
+    const { before, last } = this.#chains[chain] as PackChain;
+    return last === undefined ? value : transformations[last](this.transform(before, value));
+  }
+}
+
+const noMacros = (): string => {
+  throw new Error("an operator of the prefilter has no macros");
+};

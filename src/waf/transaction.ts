@@ -1,0 +1,378 @@
+/** One request on its way through the rules. */
+import { Collections, type Variable } from "./collections.ts";
+import type { Engine, EngineOptions } from "./engine.ts";
+import type { PackAction, PackAtom, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
+import type { Hit } from "./prefilter.ts";
+import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
+
+const NO_VARIABLES: readonly Variable[] = [];
+const NO_HITS: readonly Hit[] = [];
+const GROUPS = Array.from({ length: 10 }, (_, group) => `tx.${group}`);
+/** Most variables that one link tells of: a record is no copy of the request. */
+const MOST_TOLD = 20;
+
+export class Transaction {
+  readonly #engine: Engine;
+  readonly #collections: Collections;
+  /** What the rules have written; undefined: taken out. What is not here is in the pack's variables. */
+  readonly #written = new Map<string, string | undefined>();
+    readonly #detectionOnly: boolean;
+  #mode: PackSettings["engine"];
+  #hits: (Hit[] | undefined)[] = [];
+  #removed: Set<number> | undefined;
+  #removedTargets: { readonly rules: ReadonlySet<number>; readonly target: PackTarget }[] | undefined;
+  #allowed: "request" | "all" | undefined;
+  #interruption: Interruption | undefined;
+  readonly #matches: RuleMatch[] = [];
+  /** What the last link that matched has matched on: MATCHED_VARS. */
+  #matched: MatchedVariable[] = [];
+  #responded = false;
+
+  constructor(engine: Engine, request: WafRequest, { detectionOnly, exclusions = [] }: EngineOptions) {
+    this.#engine = engine;
+    this.#collections = new Collections(request, engine.pack.settings);
+    const { engine: mode } = engine.pack.settings;
+        this.#detectionOnly = detectionOnly ?? mode === "detection-only";
+    this.#mode = mode === "off" ? "off" : this.#detectionOnly ? "detection-only" : mode;
+    for (const { rules, target } of exclusions) this.#remove(rules, target);
+  }
+
+  /** Phase 1. */
+  requestHead(): void {
+    this.#run(1);
+  }
+
+  /** How much of the request's body the rules want to see, in bytes; 0: nothing. Known after phase 1. */
+  get wantedBody(): number {
+    const { readsBody, bodyLimit } = this.#collections;
+    return this.#mode === "off" || !readsBody || this.#stopped(2) ? 0 : bodyLimit;
+  }
+
+    /** The processor that reads the body; "" when none does. */
+  get bodyKind(): string {
+    return this.#collections.processor;
+  }
+
+  /** Phase 2. `body` is what is held of the body; absent: what the request came with. */
+  requestBody(body?: string, truncated?: boolean): void {
+    if (this.#stopped(2)) return;
+    this.#collections.readBody(body, truncated);
+    this.#run(2);
+  }
+
+  /** Phases 3 and 4. */
+  response(response: WafResponse): void {
+    this.#responded = true;
+    this.#collections.respond(response);
+    this.#run(3);
+    if (response.body !== undefined) this.#run(4);
+  }
+
+  /** Phase 5, which only counts and tells. */
+  finish(): void {
+    this.#run(5);
+  }
+
+  /** Absent: nothing was refused so far. */
+  get interruption(): Interruption | undefined {
+    return this.#interruption;
+  }
+
+  verdict(): Verdict {
+    const scores: Record<string, number> = {};
+    for (const [name, value] of this.#written) {
+      if (!name.startsWith("tx.") || !/_score(?:_pl\d)?$/.test(name)) continue;
+      const score = Number(value);
+      if (score > 0) scores[name.slice(3)] = score;
+    }
+    return {
+      matches: this.#matches,
+      scores,
+      ...(this.#interruption && { interruption: this.#interruption }),
+    };
+  }
+
+  #stopped(phase: Phase): boolean {
+    if (this.#mode === "off") return true;
+    if (phase === 5) return false;
+    if (this.#interruption && this.#mode === "on") return true;
+    return this.#allowed === "all" || (this.#allowed === "request" && phase < 3);
+  }
+
+  #run(phase: Phase): void {
+    const range = this.#engine.ranges.get(phase);
+    if (!range || this.#stopped(phase)) return;
+    if (phase === 5 && !this.#responded && this.#engine.pack.settings.engine === "off") return;
+    this.#prefilter(phase);
+    const { rules } = this.#engine.pack;
+    const { filtered } = this.#engine;
+    for (let at = range[0]; at < range[1]; at++) {
+      if (filtered[at] ? this.#hits[at] === undefined : false) continue;
+      if (this.#removed?.has(at)) continue;
+      const rule = rules[at] as PackRule;
+      if (!this.#matchesRule(rule, at)) continue;
+      // A rule may have turned the engine off.
+      if (this.#mode === ("off" as PackSettings["engine"])) return;
+      const { disrupt } = rule;
+      if (disrupt?.action === "allow") {
+        if (disrupt.scope !== "phase") this.#allowed = disrupt.scope;
+        return;
+      }
+      if (disrupt) {
+        this.#interruption ??= {
+          rule: rule.id,
+          phase,
+          action: disrupt.action,
+          status: disrupt.status,
+          ...(disrupt.action === "redirect" && { location: this.#expand(disrupt.location) }),
+        };
+        if (this.#mode === "on") return;
+      }
+      if (rule.skipTo !== undefined) at = rule.skipTo - 1;
+    }
+  }
+
+  #prefilter(phase: Phase): void {
+    const { prefilter, groups } = this.#engine;
+    const found = (atom: PackAtom, hit: Hit): void => {
+      const hits = (this.#hits[atom.rule] ??= []);
+      hits.push(hit);
+    };
+    for (const { collection, recurs, all, byName, byPattern } of groups.get(phase) ?? []) {
+      for (const variable of this.#collections.of(collection)) {
+        if (all) prefilter.look(all, variable, recurs, found);
+        const named = byName?.get(variable.key);
+        if (named) prefilter.look(named, variable, recurs, found);
+        for (const { pattern, group } of byPattern)
+          if (pattern.test(variable.key)) prefilter.look(group, variable, recurs, found);
+      }
+    }
+  }
+
+  /** Whether all links match. What a link does it does when it matches, even if the next one does not. */
+  #matchesRule(rule: PackRule, place: number): boolean {
+    const { links } = rule;
+    for (let i = 0; i < links.length; i++) {
+      const link = links[i] as PackLink;
+      const matched: MatchedVariable[] = [];
+      if (link.operator === undefined) this.#act(link.actions);
+      else if (i === 0 && this.#engine.filtered[place]) this.#linkHits(link, place, matched);
+      else this.#link(link, i === 0 ? place : -1, matched);
+      if (link.operator !== undefined && matched.length === 0) return false;
+      this.#matched = matched;
+    }
+        // What counts and prepares is of no interest to anybody.
+    if (!rule.log) return true;
+    this.#matches.push({
+      id: rule.id,
+       
+      ...(rule.severity !== undefined && { severity: rule.severity }),
+      on: this.#matched.slice(0, MOST_TOLD),
+      ...(rule.message !== undefined && { message: this.#expand(rule.message) }),
+      ...(rule.data !== undefined && { data: this.#expand(rule.data) }),
+    });
+    return true;
+  }
+
+  /** Of a first link that the prefilter has asked. */
+  #linkHits(link: PackLink, place: number, matched: MatchedVariable[]): void {
+    for (const { target, variable, value } of this.#hits[place] ?? NO_HITS) {
+      if (target.except && this.#engine.leavesOut(target, variable.key)) continue;
+      if (this.#removedTargets && this.#isRemoved(place, target, variable.key)) continue;
+      this.#match(link, target, variable, value, matched);
+    }
+  }
+
+  #link(link: PackLink, place: number, matched: MatchedVariable[]): void {
+    const { prefilter, pack } = this.#engine;
+    const operator = this.#engine.operator(link.operator as number);
+    const wanted = link.negated !== true;
+    const expand = this.#expander;
+    for (const target of link.targets) {
+      for (const variable of this.#resolve(target)) {
+        if (place >= 0 && this.#removedTargets && this.#isRemoved(place, target, variable.key)) continue;
+        if (link.multiMatch) {
+          let before: string | undefined;
+          for (const chain of stagesOf(pack.chains, link.chain)) {
+            const value = prefilter.transform(chain, variable.value);
+            if (value === before) continue;
+            before = value;
+            if (operator.test(value, expand) === wanted) this.#match(link, target, variable, value, matched);
+          }
+        } else {
+          const value = link.chain === 0 ? variable.value : prefilter.transform(link.chain, variable.value);
+          if (operator.test(value, expand) === wanted) this.#match(link, target, variable, value, matched);
+        }
+      }
+    }
+  }
+
+  #match(link: PackLink, target: PackTarget, variable: Variable, value: string, matched: MatchedVariable[]): void {
+    const { collection, count } = target;
+    const name = variable.name === "" ? collection : `${collection}:${variable.name}`;
+    let captured: string | undefined;
+    if (link.capture && link.operator !== undefined) {
+      const groups = this.#engine.operator(link.operator).captures?.(value) ?? [value];
+      captured = groups[0];
+      for (const [group, full] of GROUPS.entries()) this.#written.set(full, groups[group]);
+    }
+    matched.push({ name: count ? `&${name}` : name, value, ...(captured !== undefined && { captured }) });
+    this.#matched = matched;
+    if (link.actions.length > 0) this.#act(link.actions);
+  }
+
+  #resolve(target: PackTarget): readonly Variable[] {
+    const members = this.#membersOf(target);
+    const { name, pattern, except, count } = target;
+    let those = members;
+    if (name !== undefined) those = members.filter(({ key }) => key === name);
+    else if (pattern !== undefined) {
+      const regex = this.#engine.pattern(pattern);
+      those = members.filter(({ key }) => regex.test(key));
+    }
+    if (except) those = those.filter(({ key }) => !this.#engine.leavesOut(target, key));
+    return count ? [{ key: name ?? "", name: name ?? "", value: String(those.length) }] : those;
+  }
+
+  #membersOf({ collection, name }: PackTarget): readonly Variable[] {
+    switch (collection) {
+      case "TX":
+      case "IP":
+      case "GLOBAL":
+      case "SESSION":
+      case "USER":
+      case "RESOURCE":
+        return this.#ruleVariables(`${collection.toLowerCase()}.`, name);
+      case "MATCHED_VAR":
+        return this.#matched.slice(-1).map(({ value }) => ({ key: "", name: "", value }));
+      case "MATCHED_VAR_NAME":
+        return this.#matched.slice(-1).map((matched) => ({ key: "", name: "", value: matched.name }));
+      case "MATCHED_VARS":
+        return this.#matched.map((matched) => ({
+          key: matched.name.toLowerCase(),
+          name: matched.name,
+          value: matched.value,
+        }));
+      case "MATCHED_VARS_NAMES":
+        return this.#matched.map((matched) => ({
+          key: matched.name.toLowerCase(),
+          name: matched.name,
+          value: matched.name,
+        }));
+      default:
+        return this.#collections.of(collection);
+    }
+  }
+
+  #ruleVariables(prefix: string, name: string | undefined): readonly Variable[] {
+    if (name !== undefined) {
+      const value = this.#variable(prefix + name);
+      return value === undefined ? NO_VARIABLES : [{ key: name, name, value }];
+    }
+    const { variables } = this.#engine.pack;
+    const names = new Set(
+      [...Object.keys(variables), ...this.#written.keys()].filter((full) => full.startsWith(prefix)),
+    );
+    return [...names].flatMap((full) => {
+      const value = this.#variable(full);
+      const key = full.slice(prefix.length);
+      return value === undefined ? [] : [{ key, name: key, value }];
+    });
+  }
+
+  #variable(full: string): string | undefined {
+    const value = this.#written.get(full);
+    return value !== undefined || this.#written.has(full) ? value : this.#engine.pack.variables[full];
+  }
+
+  readonly #expander = (template: Template): string => this.#expand(template);
+
+  #expand(template: Template): string {
+    if (typeof template === "string") return template;
+    let text = "";
+    for (const part of template) text += typeof part === "string" ? part : this.#macro(part.variable);
+    return text;
+  }
+
+  #macro(variable: string): string {
+    if (variable.startsWith("tx.")) return this.#variable(variable) ?? "";
+    const matched = this.#matched.at(-1);
+    if (variable === "matched_var") return matched?.value ?? "";
+    if (variable === "matched_var_name") return matched?.name ?? "";
+    const dot = variable.indexOf(".");
+    const collection = (dot === -1 ? variable : variable.slice(0, dot)).toUpperCase();
+    const target = { collection, ...(dot !== -1 && { name: variable.slice(dot + 1) }) };
+    return this.#resolve(target)[0]?.value ?? "";
+  }
+
+  #act(actions: readonly PackAction[]): void {
+    for (const action of actions) {
+      switch (action.do) {
+        case "set":
+          this.#written.set(this.#expand(action.name).toLowerCase(), this.#expand(action.value));
+          break;
+        case "add":
+        case "subtract": {
+          const name = this.#expand(action.name).toLowerCase();
+          const by = Number(this.#expand(action.value)) || 0;
+          this.#written.set(name, String((Number(this.#variable(name)) || 0) + (action.do === "add" ? by : -by)));
+          break;
+        }
+        case "unset":
+          this.#written.set(this.#expand(action.name).toLowerCase(), undefined);
+          break;
+        case "engine":
+          // What is only to be told of is never refused.
+          this.#mode = action.mode === "on" && this.#detectionOnly ?  "detection-only" : action.mode;
+          break;
+        case "body-processor":
+          this.#collections.processor = action.processor;
+          break;
+        case "request-body-variable":
+          this.#collections.forcesBodyVariable = action.on;
+          break;
+        case "request-body-access":
+          this.#collections.readsBody = action.on;
+          break;
+        case "request-body-limit":
+          this.#collections.bodyLimit = action.bytes;
+          break;
+        case "response-body-access":
+          break;
+        case "remove-rules":
+          this.#remove(action.rules);
+          break;
+        case "remove-target":
+          this.#remove(action.rules, action.target);
+          break;
+      }
+    }
+  }
+
+  #remove(rules: readonly number[], target?: PackTarget): void {
+    if (target) {
+      this.#removedTargets ??= [];
+      this.#removedTargets.push({ rules: new Set(rules), target });
+    } else {
+      this.#removed ??= new Set();
+      for (const rule of rules) this.#removed.add(rule);
+    }
+  }
+
+  #isRemoved(place: number, { collection }: PackTarget, key: string): boolean {
+    return (this.#removedTargets ?? []).some(
+      ({ rules, target }) =>
+        rules.has(place) &&
+        target.collection === collection &&
+        (target.name === undefined || target.name === key) &&
+        (target.pattern === undefined || this.#engine.pattern(target.pattern).test(key)),
+    );
+  }
+}
+
+/** The chain from its first transformation to its last. */
+function stagesOf(chains: readonly { readonly before: number }[], chain: number): number[] {
+  const stages: number[] = [];
+  for (let at = chain; at !== 0; at = (chains[at] as { before: number }).before) stages.unshift(at);
+  return [0, ...stages];
+}
