@@ -25,9 +25,7 @@ export interface SubjectOptions {
 
 /** The code of code.ts. */
 export async function explainCode(): Promise<Code> {
-  const rooms = ["explain", "offline", "edge", "policies", "traffic", "table", "config"];
-  const files = rooms.flatMap((room) => readdirSync(join(SOURCES, room)).map((file) => join(SOURCES, room, file)));
-  const file = join(FOLDER, `code-${stampOf(files).slice(0, 16)}.mjs`);
+  const file = join(FOLDER, `code-${stampOf(ownFiles()).slice(0, 16)}.mjs`);
   if (!sizeOf(file) && !(await bundle(file))) return import("./code.ts");
   return import(pathToFileURL(resolve(file)).href);
 }
@@ -87,7 +85,7 @@ export async function subjectOf(options: SubjectOptions): Promise<Subject> {
     const { middlewareByPlace } = await import("../config/entries.ts");
     return { ...subject, middleware: middlewareByPlace(module.exported) };
   }
-  const inputs = [...module.inputs, ...(wrangler ? [wrangler] : []), ...buildFiles()];
+  const inputs = [...module.inputs, ...(wrangler ? [wrangler] : []), ...ownFiles()];
   keep(file, JSON.stringify({ ...subject, inputs, stamp: stampOf(inputs) }));
   return subject;
 }
@@ -113,12 +111,8 @@ async function variables(wrangler: string | undefined): Promise<Record<string, u
   return parseWrangler(wrangler, readFileSync(wrangler, "utf8")).vars ?? {};
 }
 
-/** The build's own files, a change of which may change a table. */
-function buildFiles(): string[] {
-  return ["build", "prove", "config", "policies", "table"].flatMap((room) =>
-    readdirSync(join(SOURCES, room)).map((file) => join(SOURCES, room, file)),
-  );
-}
+/** All of Portcullis: which of its files go into what is not worth knowing. */
+const ownFiles = (): string[] => readdirSync(SOURCES, { recursive: true }).map((file) => join(SOURCES, String(file)));
 
 /** Changes when one of the files does. */
 function stampOf(files: readonly string[]): string {

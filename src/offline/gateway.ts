@@ -4,6 +4,7 @@
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { MiddlewareHandler } from "hono";
+import { HTTPException } from "hono/http-exception";
 import { createGateway } from "../edge/gateway.ts";
 import type { Caller, DecisionRecord, Exchange, HeaderEdit, PolicyRun, PolicyVerdict } from "../policies/contract.ts";
 import { authenticates } from "../policies/order.ts";
@@ -120,7 +121,9 @@ export class OfflineGateway {
       index,
       runs: this.#tracedRuns(),
       authenticators,
-      middleware: middleware ?? (unknown as Record<string, MiddlewareHandler>),
+      middleware: middleware
+        ? Object.fromEntries(Object.entries(middleware).map(([place, handler]) => [place, withOurErrors(handler)]))
+        : (unknown as Record<string, MiddlewareHandler>),
     });
   }
 
@@ -227,17 +230,34 @@ export class OfflineGateway {
           if (exchange.caller) trace.caller = exchange.caller;
           trace.steps.push({ policy, mode, config, ...changesSince(before, exchange), answered });
         };
-        const answer = await handler(c, async () => {
-          passed = true;
-          note(false);
-          await next();
-        });
-        if (!passed) note(true);
-        return answer;
+        try {
+          return await handler(c, async () => {
+            passed = true;
+            note(false);
+            await next();
+          });
+        } finally {
+          // It has answered, or thrown what becomes an answer.
+          if (!passed) note(true);
+        }
       };
     };
   }
 }
+
+/** Hono's own middleware refuses by an error, of a class that each bundle has a copy of; in the Worker there is one bundle. */
+const withOurErrors =
+  (handler: MiddlewareHandler): MiddlewareHandler =>
+  async (c, next) => {
+    try {
+      return await handler(c, next);
+    } catch (error) {
+      if (error instanceof HTTPException) throw error;
+      const { status, getResponse } = error as Partial<HTTPException>;
+      if (status === undefined || typeof getResponse !== "function") throw error;
+      throw new HTTPException(status, { res: getResponse.call(error) });
+    }
+  };
 
 interface State {
   readonly verdicts: number;

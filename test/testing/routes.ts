@@ -1,4 +1,5 @@
 /** One route for each thing that a test may want in its hands. */
+import { basicAuth } from "hono/basic-auth";
 import {
   api,
   basic,
@@ -41,6 +42,7 @@ export default gateway({ store: { url: env("STORE"), token: secret("STORE_TOKEN"
         to: eu,
       },
     ),
+    route("refusing", { path: "/refusing" }, { policies: [basicAuth({ username: "a", password: "b" })], to: eu }),
     route("asked", { path: "/asked" }, { policies: [forwardAuth({ url: "https://auth.test/check" })], to: eu }),
     route(
       "token",

@@ -43,6 +43,8 @@ test("the routes' own middleware reads the body, answers, and changes the answer
   expect([passed.headers.get("x-read"), passed.upstream[0]?.text()]).toEqual(["yes", "yes"]);
   const refused = await gateway.fetch("POST", "/middleware", { body: "no" });
   expect([refused.status, refused.upstream.length]).toEqual([418, 0]);
+  const unknown = await gateway.fetch("GET", "/refusing");
+  expect([unknown.status, unknown.reason]).toEqual([401, "policy"]);
 });
 
 test("whom policies ask is the test's to play, and secrets are stand-ins or the test's", async () => {
