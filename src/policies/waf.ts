@@ -102,7 +102,10 @@ export const schema = () => {
     detection: level.optional(),
     threshold: z.int().min(1).optional(),
     variables: z
-      .record(z.string().regex(/^\w+$/, "is no name of a variable such as allowed_methods"), z.union([z.string(), z.number()]))
+      .record(
+        z.string().regex(/^\w+$/, "is no name of a variable such as allowed_methods"),
+        z.union([z.string(), z.number()]),
+      )
       .optional(),
     exclude: z
       .array(
@@ -145,7 +148,11 @@ export interface WafConfig {
   /** Percent. */
   readonly sample: number;
   /** Absent: bodies are not looked at. */
-  readonly body?: { readonly inspect?: number; readonly tooLarge: "pass" | "refuse"; readonly kinds?: readonly WafBodyKind[] };
+  readonly body?: {
+    readonly inspect?: number;
+    readonly tooLarge: "pass" | "refuse";
+    readonly kinds?: readonly WafBodyKind[];
+  };
   /** Bytes of the answer; absent: answers are not looked at. */
   readonly response?: number;
 }
@@ -257,7 +264,12 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
   }
 };
 
-const KINDS: Readonly<Record<WafBodyKind, string>> = { form: "URLENCODED", multipart: "MULTIPART", json: "JSON", xml: "XML" };
+const KINDS: Readonly<Record<WafBodyKind, string>> = {
+  form: "URLENCODED",
+  multipart: "MULTIPART",
+  json: "JSON",
+  xml: "XML",
+};
 
 function requestOf(c: GatewayContext, exchange: Exchange): WafRequest {
   const { method, url, cf } = c.req.raw as Request & { cf?: { httpProtocol?: string } };

@@ -38,13 +38,13 @@ const RECURRING =
 export class Engine {
   readonly pack: RulePack;
   readonly prefilter: Prefilter;
-    readonly #options: EngineOptions;
+  readonly #options: EngineOptions;
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
   readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
   /** By rule: whether the prefilter finds it. */
   readonly filtered: readonly boolean[];
-    readonly #operators: (Operator | undefined)[] = [];
+  readonly #operators: (Operator | undefined)[] = [];
   readonly #patterns = new Map<string, RegExp>();
 
   constructor(pack: RulePack, options: EngineOptions = {}) {
@@ -59,7 +59,7 @@ export class Engine {
     this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
   }
 
-    /** With options of its own, where several policies share the engine. */
+  /** With options of its own, where several policies share the engine. */
   begin(request: WafRequest, options: EngineOptions = this.#options): Transaction {
     return new Transaction(this, request, options);
   }

@@ -16,7 +16,7 @@ export class Transaction {
   readonly #collections: Collections;
   /** What the rules have written; undefined: taken out. What is not here is in the pack's variables. */
   readonly #written = new Map<string, string | undefined>();
-    readonly #detectionOnly: boolean;
+  readonly #detectionOnly: boolean;
   #mode: PackSettings["engine"];
   #hits: (Hit[] | undefined)[] = [];
   #removed: Set<number> | undefined;
@@ -32,7 +32,7 @@ export class Transaction {
     this.#engine = engine;
     this.#collections = new Collections(request, engine.pack.settings);
     const { engine: mode } = engine.pack.settings;
-        this.#detectionOnly = detectionOnly ?? mode === "detection-only";
+    this.#detectionOnly = detectionOnly ?? mode === "detection-only";
     this.#mode = mode === "off" ? "off" : this.#detectionOnly ? "detection-only" : mode;
     for (const { rules, target } of exclusions) this.#remove(rules, target);
   }
@@ -48,7 +48,7 @@ export class Transaction {
     return this.#mode === "off" || !readsBody || this.#stopped(2) ? 0 : bodyLimit;
   }
 
-    /** The processor that reads the body; "" when none does. */
+  /** The processor that reads the body; "" when none does. */
   get bodyKind(): string {
     return this.#collections.processor;
   }
@@ -81,7 +81,7 @@ export class Transaction {
   verdict(): Verdict {
     const scores: Record<string, number> = {};
     for (const [name, value] of this.#written) {
-      if (!name.startsWith("tx.") || !/_score(?:_pl\d)?$/.test(name)) continue;
+      if (!name.startsWith("tx.") || !/[._]score(?:_pl\d)?$/.test(name)) continue;
       const score = Number(value);
       if (score > 0) scores[name.slice(3)] = score;
     }
@@ -161,11 +161,11 @@ export class Transaction {
       if (link.operator !== undefined && matched.length === 0) return false;
       this.#matched = matched;
     }
-        // What counts and prepares is of no interest to anybody.
+    // What counts and prepares is of no interest to anybody.
     if (!rule.log) return true;
     this.#matches.push({
       id: rule.id,
-       
+
       ...(rule.severity !== undefined && { severity: rule.severity }),
       on: this.#matched.slice(0, MOST_TOLD),
       ...(rule.message !== undefined && { message: this.#expand(rule.message) }),
@@ -323,7 +323,7 @@ export class Transaction {
           break;
         case "engine":
           // What is only to be told of is never refused.
-          this.#mode = action.mode === "on" && this.#detectionOnly ?  "detection-only" : action.mode;
+          this.#mode = action.mode === "on" && this.#detectionOnly ? "detection-only" : action.mode;
           break;
         case "body-processor":
           this.#collections.processor = action.processor;
