@@ -20,7 +20,7 @@ export interface Compiled {
   readonly table: RouteTable;
   /** `file:line` of each route, cluster, listener and consumer: `route orders/list`. No part of the table, which lines do not change. */
   readonly sources: Readonly<Record<string, string>>;
-    readonly module: RoutesModule;
+  readonly module: RoutesModule;
   /** By id: the rules of the table's wafs. */
   readonly packs: ReadonlyMap<string, EncodedPack>;
   readonly wrangler: string | undefined;

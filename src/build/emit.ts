@@ -119,7 +119,7 @@ export function entryOf(table: RouteTable, routes: string, packs: Compiled["pack
       `import routes from ${JSON.stringify(routes)};`,
     );
   }
-    if (packs.size > 0) {
+  if (packs.size > 0) {
     const decoded = [...packs].map(([id, { json, bytes }]) => {
       const text = Buffer.from(bytes).toString("latin1");
       return `${JSON.stringify(id)}: decodePack(${JSON.stringify(json)}, ${JSON.stringify(text)})`;

@@ -57,7 +57,7 @@ export interface Planned {
   /** Where each route, cluster, listener and consumer was declared: `route orders/list` to the declaration. */
   readonly declarations: ReadonlyMap<string, Declaration>;
   /** Where each name of the environment is first referred to. */
-    readonly references: ReadonlyMap<string, Declared>;
+  readonly references: ReadonlyMap<string, Declared>;
   /** By id: the rules of wafs. */
   readonly packs: RuleSets["packs"];
 }
@@ -99,7 +99,7 @@ class Plan {
   readonly #overrideCookies = new Set<string>();
   readonly #declarations = new Map<string, Declaration>();
   readonly #compiled = new Map<PolicyDeclaration, Compiled | undefined>();
-    readonly #policies = new Numbered<TablePolicy>();
+  readonly #policies = new Numbered<TablePolicy>();
   readonly #ruleSets = new RuleSets();
   readonly #targets = new TargetPlan({
     reference: (value) => this.#reference(value),
@@ -164,7 +164,12 @@ class Plan {
       overrideCookies: [...this.#overrideCookies].sort(),
     } as const;
     const id = createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
-    return { table: { ...content, id }, declarations: this.#declarations, references: this.#references, packs: this.#ruleSets.packs };
+    return {
+      table: { ...content, id },
+      declarations: this.#declarations,
+      references: this.#references,
+      packs: this.#ruleSets.packs,
+    };
   }
 
   get #gatewayApi(): boolean {
@@ -316,7 +321,7 @@ class Plan {
       identityHeaders: (names) => {
         for (const name of names) this.#identityHeaders.add(name.toLowerCase());
       },
-            member: (within) => this.#compileMember(within, place),
+      member: (within) => this.#compileMember(within, place),
       ruleSet: (options) => this.#ruleSets.compile(options, declared, this.#problems),
     };
     try {
@@ -326,7 +331,7 @@ class Plan {
       const consumers = declaredIn<ConsumerDeclaration>(declared.options, "consumer").map((one) => this.#consumer(one));
       const plans = declaredIn<PlanDeclaration>(declared.options, "plan").map((one) => this.#plan(one));
       if ([...consumers, ...plans].includes(false)) return undefined;
-            const config = compile(inKeyOrder(declared.options) as never, context);
+      const config = compile(inKeyOrder(declared.options) as never, context);
       return config === undefined ? undefined : { policy: declared.policy, mode, config };
     } catch (error) {
       this.#problems.add(declared, subject, `cannot be compiled: ${(error as Error).message}`, "correct its options");

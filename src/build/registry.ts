@@ -68,7 +68,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   rateLimit: registered("rate-limit.ts", rateLimit),
   concurrency: registered("concurrency.ts", concurrency),
   filter: registered("filter.ts", filter),
-    waf: registered("waf.ts", waf),
+  waf: registered("waf.ts", waf),
   upstreamToken: registered("upstream-token.ts", upstreamToken),
   headers: registered("headers.ts", headers),
   middleware: registered("middleware.ts", middleware),

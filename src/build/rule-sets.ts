@@ -29,7 +29,8 @@ export class RuleSets {
       ...(paranoia !== undefined && { paranoia }),
       ...(detection !== undefined && { detection }),
       ...(threshold !== undefined && { threshold }),
-      ...(typeof response === "object" && response.threshold !== undefined && { responseThreshold: response.threshold }),
+      ...(typeof response === "object" &&
+        response.threshold !== undefined && { responseThreshold: response.threshold }),
       variables: Object.fromEntries(Object.entries(variables).map(([name, value]) => [name, String(value)])),
       phases: response ? ([1, 2, 3, 4] as const) : ([1, 2] as const),
       ...(response && { settings: { responseBody: true } }),
@@ -42,7 +43,8 @@ export class RuleSets {
     const { pack } = built.compiled;
     const exclusions = (options.exclude ?? []).flatMap((exclusion) => {
       const found = exclusionsOf(exclusion, built.compiled);
-      if (typeof found === "string") problems.add(declared, "policy waf", found, "correct the exclusion, or take it out");
+      if (typeof found === "string")
+        problems.add(declared, "policy waf", found, "correct the exclusion, or take it out");
       return typeof found === "string" ? [] : [found];
     });
     const kinds = options.body ? options.body.kinds : undefined;

@@ -32,7 +32,7 @@ export interface GatewayParts {
   // biome-ignore lint/suspicious/noExplicitAny: as above
   readonly authenticators?: Partial<Record<PolicyName, MakeAuthenticator<any>>>;
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
-    /** By id: the rules of the table's wafs. */
+  /** By id: the rules of the table's wafs. */
   readonly packs?: Readonly<Record<string, RulePack>>;
   /** Reads what the health checks have found (health.ts); where the table has some. */
   readonly readHealth?: HealthReader;
@@ -76,7 +76,7 @@ export class Isolate {
       table,
       middleware,
       text: textOf,
-            now: () => Date.now(),
+      now: () => Date.now(),
       rulePack: (id) => {
         const pack = packs?.[id];
         if (!pack) throw new Error(`the rules ${id} are not in the bundle`);

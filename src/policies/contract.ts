@@ -32,7 +32,7 @@ export interface CompileContext {
   reference(value: Reference): import("../table/table.ts").Reference;
   /** Claims request headers that only the gateway may set: they are removed from every request that comes in, on all routes. */
   identityHeaders(names: readonly string[]): void;
-    /** Compiles a set of rules for the waf; undefined where it has problems, which are told. */
+  /** Compiles a set of rules for the waf; undefined where it has problems, which are told. */
   ruleSet(options: WafOptions): CompiledRuleSet | undefined;
   /** Compiles a policy that stands within this one; undefined for what is `off` or has problems, which are told. */
   member(declared: PolicyDeclaration): MemberPolicy | undefined;
@@ -57,7 +57,7 @@ export interface GatewayRuntime {
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
   /** Of a policy that stands in anyOf or allOf. */
   authenticator(member: MemberPolicy): Authenticator;
-    /** The rules of that id. */
+  /** The rules of that id. */
   rulePack(id: string): RulePack;
   /** Now, in milliseconds since the epoch. */
   now(): number;
