@@ -37,7 +37,6 @@ const COMPARISONS = new Map(
   Object.keys(comparisons).map((name) => [name.toLowerCase(), name as keyof typeof comparisons]),
 );
 
-
 /**
  * `argument` is the operator's, with the macros that are known at build filled in. Throws Malformed for what cannot be compiled.
  */
@@ -155,5 +154,7 @@ function prepared<T>(prepare: () => T): T {
 }
 
 function bytesWhere(holds: (code: number) => boolean): string[] {
-  return Array.from({ length: 256 }, (_, code) => (holds(code) ? String.fromCharCode(code) : "")).filter((byte) => byte !== "");
+  return Array.from({ length: 256 }, (_, code) => (holds(code) ? String.fromCharCode(code) : "")).filter(
+    (byte) => byte !== "",
+  );
 }

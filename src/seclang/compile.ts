@@ -354,7 +354,10 @@ const MOST_CLAUSES = 4;
 /** Of a clause of single characters: all of them, in both cases. */
 function charactersOf(clause: readonly string[]): string | undefined {
   if (clause.some(({ length }) => length > 1)) return undefined;
-  const both = clause.flatMap((character) => [character, /[a-z]/.test(character) ? character.toUpperCase() : character]);
+  const both = clause.flatMap((character) => [
+    character,
+    /[a-z]/.test(character) ? character.toUpperCase() : character,
+  ]);
   return [...new Set(both)].sort().join("");
 }
 

@@ -12,7 +12,10 @@ export interface Exclusion {
 }
 
 /** What is wrong with it, as a text for people, when it leaves nothing out. */
-export function exclusionsOf({ rule, tag, target }: Exclusion, { pack, catalog }: CompiledRules): PackExclusion | string {
+export function exclusionsOf(
+  { rule, tag, target }: Exclusion,
+  { pack, catalog }: CompiledRules,
+): PackExclusion | string {
   try {
     const ids = rule === undefined ? undefined : idRanges([String(rule)]);
     const known = [...catalog.values()].filter(
@@ -42,5 +45,7 @@ export function prunedFor(kinds: readonly BodyKind[], pack: RulePack): number[] 
 const triggersOnlyOn = ({ links }: PackRule, gone: (collection: string) => boolean): boolean =>
   links.some(
     ({ operator, targets }) =>
-      operator !== undefined && targets.length > 0 && targets.every(({ collection, count }) => gone(collection) && !count),
+      operator !== undefined &&
+      targets.length > 0 &&
+      targets.every(({ collection, count }) => gone(collection) && !count),
   );

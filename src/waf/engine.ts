@@ -33,18 +33,19 @@ export interface CollectionGroups {
 
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
 const RECURRING =
-  /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+  /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
 export class Engine {
   readonly pack: RulePack;
   readonly prefilter: Prefilter;
-    readonly #options: EngineOptions;
+  readonly #options: EngineOptions;
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
   readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
   /** By rule: whether the prefilter finds it. */
   readonly filtered: readonly boolean[];
-    readonly #operators: (Operator | undefined)[] = [];
+  readonly #operators: (Operator | undefined)[] = [];
+  readonly #names = new Map<string, readonly string[]>();
   readonly #patterns = new Map<string, RegExp>();
 
   constructor(pack: RulePack, options: EngineOptions = {}) {
@@ -59,7 +60,7 @@ export class Engine {
     this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
   }
 
-    /** With options of its own, where several policies share the engine. */
+  /** With options of its own, where several policies share the engine. */
   begin(request: WafRequest, options: EngineOptions = this.#options): Transaction {
     return new Transaction(this, request, options);
   }
@@ -85,6 +86,16 @@ export class Engine {
       this.pack.programs,
       this.prefilter.finds,
     ));
+  }
+
+  /** Names in the pack's variables, by the collection that they begin with: `tx.`. */
+  namesIn(prefix: string): readonly string[] {
+    let names = this.#names.get(prefix);
+    if (!names) {
+      names = Object.keys(this.pack.variables).filter((name) => name.startsWith(prefix));
+      this.#names.set(prefix, names);
+    }
+    return names;
   }
 
   /** Selectors of members are held against their names in any case. */

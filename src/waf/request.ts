@@ -42,7 +42,7 @@ export interface Verdict {
 
 export interface RuleMatch {
   readonly id: number;
-   
+
   readonly severity?: number;
   /** What the last link matched on. Values are for tools alone; a record must not hold them. */
   readonly on: readonly MatchedVariable[];

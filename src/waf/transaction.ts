@@ -7,6 +7,7 @@ import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafReque
 
 const NO_VARIABLES: readonly Variable[] = [];
 const NO_HITS: readonly Hit[] = [];
+const NO_MATCHES: readonly MatchedVariable[] = [];
 const GROUPS = Array.from({ length: 10 }, (_, group) => `tx.${group}`);
 /** Most variables that one link tells of: a record is no copy of the request. */
 const MOST_TOLD = 20;
@@ -16,23 +17,27 @@ export class Transaction {
   readonly #collections: Collections;
   /** What the rules have written; undefined: taken out. What is not here is in the pack's variables. */
   readonly #written = new Map<string, string | undefined>();
-    readonly #detectionOnly: boolean;
+  readonly #detectionOnly: boolean;
   #mode: PackSettings["engine"];
   #hits: (Hit[] | undefined)[] = [];
   #removed: Set<number> | undefined;
-  #removedTargets: { readonly rules: ReadonlySet<number>; readonly target: PackTarget }[] | undefined;
+  #removedTargets: { readonly rules: readonly number[]; readonly target: PackTarget }[] | undefined;
   #allowed: "request" | "all" | undefined;
   #interruption: Interruption | undefined;
   readonly #matches: RuleMatch[] = [];
   /** What the last link that matched has matched on: MATCHED_VARS. */
-  #matched: MatchedVariable[] = [];
+  #matched: readonly MatchedVariable[] = NO_MATCHES;
+  /** What the present link has matched on so far. */
+  #matching: MatchedVariable[] | undefined;
+  /** The one that MATCHED_VAR is the last of. */
+  #latest: readonly MatchedVariable[] = NO_MATCHES;
   #responded = false;
 
   constructor(engine: Engine, request: WafRequest, { detectionOnly, exclusions = [] }: EngineOptions) {
     this.#engine = engine;
     this.#collections = new Collections(request, engine.pack.settings);
     const { engine: mode } = engine.pack.settings;
-        this.#detectionOnly = detectionOnly ?? mode === "detection-only";
+    this.#detectionOnly = detectionOnly ?? mode === "detection-only";
     this.#mode = mode === "off" ? "off" : this.#detectionOnly ? "detection-only" : mode;
     for (const { rules, target } of exclusions) this.#remove(rules, target);
   }
@@ -48,7 +53,7 @@ export class Transaction {
     return this.#mode === "off" || !readsBody || this.#stopped(2) ? 0 : bodyLimit;
   }
 
-    /** The processor that reads the body; "" when none does. */
+  /** The processor that reads the body; "" when none does. */
   get bodyKind(): string {
     return this.#collections.processor;
   }
@@ -81,7 +86,7 @@ export class Transaction {
   verdict(): Verdict {
     const scores: Record<string, number> = {};
     for (const [name, value] of this.#written) {
-      if (!name.startsWith("tx.") || !/_score(?:_pl\d)?$/.test(name)) continue;
+      if (!name.startsWith("tx.") || !/[._]score(?:_pl\d)?$/.test(name)) continue;
       const score = Number(value);
       if (score > 0) scores[name.slice(3)] = score;
     }
@@ -154,18 +159,26 @@ export class Transaction {
     const { links } = rule;
     for (let i = 0; i < links.length; i++) {
       const link = links[i] as PackLink;
-      const matched: MatchedVariable[] = [];
-      if (link.operator === undefined) this.#act(link.actions);
-      else if (i === 0 && this.#engine.filtered[place]) this.#linkHits(link, place, matched);
-      else this.#link(link, i === 0 ? place : -1, matched);
-      if (link.operator !== undefined && matched.length === 0) return false;
-      this.#matched = matched;
+      if (link.operator === undefined) {
+        this.#matched = NO_MATCHES;
+        this.#act(link.actions);
+        continue;
+      }
+      const before = this.#matched;
+      this.#matching = undefined;
+      if (i === 0 && this.#engine.filtered[place]) this.#linkHits(link, place);
+      else this.#link(link, i === 0 ? place : -1);
+      if (this.#matching === undefined) {
+        this.#matched = before;
+        return false;
+      }
+      this.#matched = this.#matching;
     }
-        // What counts and prepares is of no interest to anybody.
+    // What counts and prepares is of no interest to anybody.
     if (!rule.log) return true;
     this.#matches.push({
       id: rule.id,
-       
+
       ...(rule.severity !== undefined && { severity: rule.severity }),
       on: this.#matched.slice(0, MOST_TOLD),
       ...(rule.message !== undefined && { message: this.#expand(rule.message) }),
@@ -175,15 +188,15 @@ export class Transaction {
   }
 
   /** Of a first link that the prefilter has asked. */
-  #linkHits(link: PackLink, place: number, matched: MatchedVariable[]): void {
+  #linkHits(link: PackLink, place: number): void {
     for (const { target, variable, value } of this.#hits[place] ?? NO_HITS) {
       if (target.except && this.#engine.leavesOut(target, variable.key)) continue;
       if (this.#removedTargets && this.#isRemoved(place, target, variable.key)) continue;
-      this.#match(link, target, variable, value, matched);
+      this.#match(link, target, variable, value);
     }
   }
 
-  #link(link: PackLink, place: number, matched: MatchedVariable[]): void {
+  #link(link: PackLink, place: number): void {
     const { prefilter, pack } = this.#engine;
     const operator = this.#engine.operator(link.operator as number);
     const wanted = link.negated !== true;
@@ -197,17 +210,17 @@ export class Transaction {
             const value = prefilter.transform(chain, variable.value);
             if (value === before) continue;
             before = value;
-            if (operator.test(value, expand) === wanted) this.#match(link, target, variable, value, matched);
+            if (operator.test(value, expand) === wanted) this.#match(link, target, variable, value);
           }
         } else {
           const value = link.chain === 0 ? variable.value : prefilter.transform(link.chain, variable.value);
-          if (operator.test(value, expand) === wanted) this.#match(link, target, variable, value, matched);
+          if (operator.test(value, expand) === wanted) this.#match(link, target, variable, value);
         }
       }
     }
   }
 
-  #match(link: PackLink, target: PackTarget, variable: Variable, value: string, matched: MatchedVariable[]): void {
+  #match(link: PackLink, target: PackTarget, variable: Variable, value: string): void {
     const { collection, count } = target;
     const name = variable.name === "" ? collection : `${collection}:${variable.name}`;
     let captured: string | undefined;
@@ -216,25 +229,34 @@ export class Transaction {
       captured = groups[0];
       for (const [group, full] of GROUPS.entries()) this.#written.set(full, groups[group]);
     }
-    matched.push({ name: count ? `&${name}` : name, value, ...(captured !== undefined && { captured }) });
-    this.#matched = matched;
+    this.#matching ??= [];
+    this.#matching.push({ name: count ? `&${name}` : name, value, ...(captured !== undefined && { captured }) });
+    this.#latest = this.#matching;
     if (link.actions.length > 0) this.#act(link.actions);
   }
 
   #resolve(target: PackTarget): readonly Variable[] {
-    const members = this.#membersOf(target);
     const { name, pattern, except, count } = target;
-    let those = members;
-    if (name !== undefined) those = members.filter(({ key }) => key === name);
-    else if (pattern !== undefined) {
-      const regex = this.#engine.pattern(pattern);
-      those = members.filter(({ key }) => regex.test(key));
+    let those = this.#membersOf(target);
+    if (name !== undefined || pattern !== undefined || except !== undefined) {
+      const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
+      let kept: Variable[] | undefined;
+      for (let i = 0; i < those.length; i++) {
+        const member = those[i] as Variable;
+        const { key } = member;
+        if (name !== undefined && key !== name) continue;
+        if (regex !== undefined && !regex.test(key)) continue;
+        if (except !== undefined && this.#engine.leavesOut(target, key)) continue;
+        kept ??= [];
+        kept.push(member);
+      }
+      those = kept ?? NO_VARIABLES;
     }
-    if (except) those = those.filter(({ key }) => !this.#engine.leavesOut(target, key));
     return count ? [{ key: name ?? "", name: name ?? "", value: String(those.length) }] : those;
   }
 
-  #membersOf({ collection, name }: PackTarget): readonly Variable[] {
+  #membersOf(target: PackTarget): readonly Variable[] {
+    const { collection } = target;
     switch (collection) {
       case "TX":
       case "IP":
@@ -242,11 +264,11 @@ export class Transaction {
       case "SESSION":
       case "USER":
       case "RESOURCE":
-        return this.#ruleVariables(`${collection.toLowerCase()}.`, name);
+        return this.#ruleVariables(`${collection.toLowerCase()}.`, target);
       case "MATCHED_VAR":
-        return this.#matched.slice(-1).map(({ value }) => ({ key: "", name: "", value }));
+        return this.#latest.slice(-1).map(({ value }) => ({ key: "", name: "", value }));
       case "MATCHED_VAR_NAME":
-        return this.#matched.slice(-1).map((matched) => ({ key: "", name: "", value: matched.name }));
+        return this.#latest.slice(-1).map((matched) => ({ key: "", name: "", value: matched.name }));
       case "MATCHED_VARS":
         return this.#matched.map((matched) => ({
           key: matched.name.toLowerCase(),
@@ -264,20 +286,21 @@ export class Transaction {
     }
   }
 
-  #ruleVariables(prefix: string, name: string | undefined): readonly Variable[] {
+  #ruleVariables(prefix: string, { name, pattern }: PackTarget): readonly Variable[] {
     if (name !== undefined) {
       const value = this.#variable(prefix + name);
       return value === undefined ? NO_VARIABLES : [{ key: name, name, value }];
     }
-    const { variables } = this.#engine.pack;
-    const names = new Set(
-      [...Object.keys(variables), ...this.#written.keys()].filter((full) => full.startsWith(prefix)),
-    );
-    return [...names].flatMap((full) => {
-      const value = this.#variable(full);
+    const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
+    const found: Variable[] = [];
+    const add = (full: string, value: string | undefined) => {
       const key = full.slice(prefix.length);
-      return value === undefined ? [] : [{ key, name: key, value }];
-    });
+      if (value !== undefined && (regex === undefined || regex.test(key))) found.push({ key, name: key, value });
+    };
+    for (const full of this.#engine.namesIn(prefix))
+      if (!this.#written.has(full)) add(full, this.#engine.pack.variables[full]);
+    for (const [full, value] of this.#written) if (full.startsWith(prefix)) add(full, value);
+    return found;
   }
 
   #variable(full: string): string | undefined {
@@ -296,7 +319,7 @@ export class Transaction {
 
   #macro(variable: string): string {
     if (variable.startsWith("tx.")) return this.#variable(variable) ?? "";
-    const matched = this.#matched.at(-1);
+    const matched = this.#latest.at(-1);
     if (variable === "matched_var") return matched?.value ?? "";
     if (variable === "matched_var_name") return matched?.name ?? "";
     const dot = variable.indexOf(".");
@@ -323,7 +346,7 @@ export class Transaction {
           break;
         case "engine":
           // What is only to be told of is never refused.
-          this.#mode = action.mode === "on" && this.#detectionOnly ?  "detection-only" : action.mode;
+          this.#mode = action.mode === "on" && this.#detectionOnly ? "detection-only" : action.mode;
           break;
         case "body-processor":
           this.#collections.processor = action.processor;
@@ -352,7 +375,7 @@ export class Transaction {
   #remove(rules: readonly number[], target?: PackTarget): void {
     if (target) {
       this.#removedTargets ??= [];
-      this.#removedTargets.push({ rules: new Set(rules), target });
+      this.#removedTargets.push({ rules, target });
     } else {
       this.#removed ??= new Set();
       for (const rule of rules) this.#removed.add(rule);
@@ -362,7 +385,7 @@ export class Transaction {
   #isRemoved(place: number, { collection }: PackTarget, key: string): boolean {
     return (this.#removedTargets ?? []).some(
       ({ rules, target }) =>
-        rules.has(place) &&
+        rules.includes(place) &&
         target.collection === collection &&
         (target.name === undefined || target.name === key) &&
         (target.pattern === undefined || this.#engine.pattern(target.pattern).test(key)),
