@@ -1,7 +1,7 @@
 /** An operator with its argument, from text to what the engine runs, and what a value must hold for it to match at all. */
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { SQLI_CHARACTERS } from "../waf/detect-sqli.ts";
+import { SQLI_CHARACTERS, SQLI_SEPARATORS } from "../waf/detect-sqli.ts";
 import { XSS_CHARACTERS } from "../waf/detect-xss.ts";
 import { comparisons, prepareByteRange, prepareIpMatch } from "../waf/operators.ts";
 import type { PackOperator, Template } from "../waf/pack.ts";
@@ -37,7 +37,6 @@ const COMPARISONS = new Map(
   Object.keys(comparisons).map((name) => [name.toLowerCase(), name as keyof typeof comparisons]),
 );
 
-
 /**
  * `argument` is the operator's, with the macros that are known at build filled in. Throws Malformed for what cannot be compiled.
  */
@@ -65,7 +64,7 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
           .flatMap((data) => linesOf(data, file)),
       );
     case "detectsqli":
-      return { operator: { op: "detectSQLi" }, needs: [[...SQLI_CHARACTERS]] };
+      return { operator: { op: "detectSQLi" }, needs: [[...SQLI_CHARACTERS], [...SQLI_SEPARATORS]] };
     case "detectxss":
       return { operator: { op: "detectXSS" }, needs: [[...XSS_CHARACTERS]] };
     case "validateurlencoding":
@@ -155,5 +154,7 @@ function prepared<T>(prepare: () => T): T {
 }
 
 function bytesWhere(holds: (code: number) => boolean): string[] {
-  return Array.from({ length: 256 }, (_, code) => (holds(code) ? String.fromCharCode(code) : "")).filter((byte) => byte !== "");
+  return Array.from({ length: 256 }, (_, code) => (holds(code) ? String.fromCharCode(code) : "")).filter(
+    (byte) => byte !== "",
+  );
 }
