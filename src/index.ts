@@ -31,3 +31,4 @@ export { requestId } from "./policies/request-id.ts";
 export { scopes } from "./policies/scopes.ts";
 export { securityHeaders } from "./policies/security-headers.ts";
 export { upstreamToken } from "./policies/upstream-token.ts";
+export { waf } from "./policies/waf.ts";

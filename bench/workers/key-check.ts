@@ -20,6 +20,9 @@ const runtime: GatewayRuntime = {
   text: () => "https://store.example.com",
   middleware: {},
   now: () => Date.now(),
+  rulePack: () => {
+    throw new Error("not asked for");
+  },
   authenticator: () => {
     throw new Error("not asked for");
   },
@@ -34,6 +37,7 @@ const config = compile(
     problem: told,
     reference: () => told("no references"),
     identityHeaders: () => {},
+    ruleSet: () => undefined,
     member: () => undefined,
   },
 );

@@ -2,6 +2,7 @@
 import { relative } from "node:path";
 import { gatewayOf } from "../config/entries.ts";
 import type { RouteTable } from "../table/table.ts";
+import type { EncodedPack } from "../waf/pack-encoding.ts";
 import { checkConfiguration } from "./check.ts";
 import { checkEnvironment, wranglerFileFor } from "./environment.ts";
 import { type Planned, planTable } from "./plan.ts";
@@ -20,6 +21,8 @@ export interface Compiled {
   /** `file:line` of each route, cluster, listener and consumer: `route orders/list`. No part of the table, which lines do not change. */
   readonly sources: Readonly<Record<string, string>>;
   readonly module: RoutesModule;
+  /** By id: the rules of the table's wafs. */
+  readonly packs: ReadonlyMap<string, EncodedPack>;
   readonly wrangler: string | undefined;
 }
 
@@ -27,7 +30,7 @@ export interface Compiled {
 export async function compileRoutes({ routes, config }: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
-  const { table, declarations, references } = plan(module);
+  const { table, declarations, references, packs } = plan(module);
   const wrangler = config ?? (await wranglerFileFor(module.file));
   if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
@@ -36,7 +39,7 @@ export async function compileRoutes({ routes, config }: CompileOptions): Promise
     const place = problems.locate(declaredAt);
     if (place) sources[name] = `${relative(process.cwd(), place.file)}:${place.line}`;
   }
-  return { table, sources, module, wrangler };
+  return { table, sources, module, packs, wrangler };
 }
 
 /** Declarations may hold code that runs when they are looked at, such as getters. */

@@ -56,11 +56,11 @@ async function replaceFile(file: string, text: string): Promise<void> {
   await rename(fresh, file);
 }
 
-async function bundleWorker({ table, module }: Compiled): Promise<{ text: string; metafile: Metafile }> {
+async function bundleWorker({ table, module, packs }: Compiled): Promise<{ text: string; metafile: Metafile }> {
   try {
     const result = await build({
       stdin: {
-        contents: entryOf(table, module.file),
+        contents: entryOf(table, module.file, packs),
         resolveDir: dirname(module.file),
         sourcefile: "portcullis-entry.js",
         loader: "js",
@@ -99,7 +99,7 @@ async function bundleWorker({ table, module }: Compiled): Promise<{ text: string
 }
 
 /** The generated module. Functions are no data, so a table that names middleware brings the routes module along for them. */
-export function entryOf(table: RouteTable, routes: string): string {
+export function entryOf(table: RouteTable, routes: string, packs: Compiled["packs"] = new Map()): string {
   const used = [...new Set(table.policies.map(({ policy }) => policy))].sort();
   const members = [...new Set(table.policies.flatMap(membersOf))].sort();
   const file = (policy: PolicyName) => source(`policies/${registry[policy].file}`);
@@ -119,11 +119,23 @@ export function entryOf(table: RouteTable, routes: string): string {
       `import routes from ${JSON.stringify(routes)};`,
     );
   }
+  if (packs.size > 0) {
+    const decoded = [...packs].map(([id, { json, bytes }]) => {
+      const text = Buffer.from(bytes).toString("latin1");
+      return `${JSON.stringify(id)}: decodePack(${JSON.stringify(json)}, ${JSON.stringify(text)})`;
+    });
+    lines.push(
+      `import { decodePack } from ${source("waf/pack-encoding.ts")};`,
+      `import { warm } from ${source("policies/waf.ts")};`,
+      `const packs = { ${decoded.join(", ")} };`,
+      "for (const pack of Object.values(packs)) warm(pack);",
+    );
+  }
   // JSON.parse of one literal is read faster than an object literal of that size (V8 blog, "The cost of JavaScript in 2019").
   lines.push(
     `const table = { ...JSON.parse(${JSON.stringify(JSON.stringify({ ...table, routes: undefined }))}), routes: new LazyRoutes(${JSON.stringify(routesText(table.routes))}) };`,
     `const index = JSON.parse(${JSON.stringify(JSON.stringify(indexMatches(table.routes, table.listeners)))});`,
-    `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, ${members.length > 0 ? `authenticators: { ${authenticators} }, ` : ""}middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${health ? ", readHealth" : ""} });`,
+    `const app = createGateway({ table, index, runs: { ${used.join(", ")} }, ${members.length > 0 ? `authenticators: { ${authenticators} }, ` : ""}middleware: ${functions ? "middlewareByPlace(routes)" : "{}"}${packs.size > 0 ? ", packs" : ""}${health ? ", readHealth" : ""} });`,
     health
       ? "export default { fetch: app.fetch, scheduled: (event, env, context) => context.waitUntil(checkHealth(table, env)) };"
       : "export default app;",

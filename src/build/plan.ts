@@ -48,6 +48,7 @@ import { rewriteOf, TargetPlan } from "./plan-target.ts";
 import { type Problems, quoted } from "./problem.ts";
 import { registry } from "./registry.ts";
 import { resolveRetry } from "./resilience.ts";
+import { RuleSets } from "./rule-sets.ts";
 import { isName, NAME_FIX, shape, shapes } from "./shapes.ts";
 import { resolveTimeouts } from "./timeouts.ts";
 
@@ -57,6 +58,8 @@ export interface Planned {
   readonly declarations: ReadonlyMap<string, Declaration>;
   /** Where each name of the environment is first referred to. */
   readonly references: ReadonlyMap<string, Declared>;
+  /** By id: the rules of wafs. */
+  readonly packs: RuleSets["packs"];
 }
 
 export function planTable(gateway: GatewayDeclaration, problems: Problems): Planned {
@@ -97,6 +100,7 @@ class Plan {
   readonly #declarations = new Map<string, Declaration>();
   readonly #compiled = new Map<PolicyDeclaration, Compiled | undefined>();
   readonly #policies = new Numbered<TablePolicy>();
+  readonly #ruleSets = new RuleSets();
   readonly #targets = new TargetPlan({
     reference: (value) => this.#reference(value),
     declare: (name, declaration) => void this.#declarations.set(name, declaration),
@@ -160,7 +164,12 @@ class Plan {
       overrideCookies: [...this.#overrideCookies].sort(),
     } as const;
     const id = createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
-    return { table: { ...content, id }, declarations: this.#declarations, references: this.#references };
+    return {
+      table: { ...content, id },
+      declarations: this.#declarations,
+      references: this.#references,
+      packs: this.#ruleSets.packs,
+    };
   }
 
   get #gatewayApi(): boolean {
@@ -313,6 +322,7 @@ class Plan {
         for (const name of names) this.#identityHeaders.add(name.toLowerCase());
       },
       member: (within) => this.#compileMember(within, place),
+      ruleSet: (options) => this.#ruleSets.compile(options, declared, this.#problems),
     };
     try {
       if (!shape(this.#problems, declared, subject, schema(), declared.options)) return undefined;
@@ -321,7 +331,8 @@ class Plan {
       const consumers = declaredIn<ConsumerDeclaration>(declared.options, "consumer").map((one) => this.#consumer(one));
       const plans = declaredIn<PlanDeclaration>(declared.options, "plan").map((one) => this.#plan(one));
       if ([...consumers, ...plans].includes(false)) return undefined;
-      return { policy: declared.policy, mode, config: compile(inKeyOrder(declared.options) as never, context) };
+      const config = compile(inKeyOrder(declared.options) as never, context);
+      return config === undefined ? undefined : { policy: declared.policy, mode, config };
     } catch (error) {
       this.#problems.add(declared, subject, `cannot be compiled: ${(error as Error).message}`, "correct its options");
       return undefined;

@@ -26,6 +26,7 @@ import * as requestId from "../policies/request-id.ts";
 import * as scopes from "../policies/scopes.ts";
 import * as securityHeaders from "../policies/security-headers.ts";
 import * as upstreamToken from "../policies/upstream-token.ts";
+import * as waf from "../policies/waf.ts";
 import type { PolicyName } from "../table/table.ts";
 
 export interface RegisteredPolicy {
@@ -67,6 +68,7 @@ export const registry: Readonly<Record<PolicyName, RegisteredPolicy>> = {
   rateLimit: registered("rate-limit.ts", rateLimit),
   concurrency: registered("concurrency.ts", concurrency),
   filter: registered("filter.ts", filter),
+  waf: registered("waf.ts", waf),
   upstreamToken: registered("upstream-token.ts", upstreamToken),
   headers: registered("headers.ts", headers),
   middleware: registered("middleware.ts", middleware),

@@ -14,6 +14,7 @@ import type {
 import { gatewayHeaders } from "../table/gateway-headers.ts";
 import { Matcher, type MatchIndex } from "../table/match.ts";
 import type { EdgeTable, PolicyName, TableBackend, TableCluster, TablePolicy, TableRoute } from "../table/table.ts";
+import type { RulePack } from "../waf/pack.ts";
 import { Assertions } from "./assertion.ts";
 import { trustedRanges } from "./client.ts";
 import { type Ingress, ingressOf, textOf } from "./environment.ts";
@@ -31,6 +32,8 @@ export interface GatewayParts {
   // biome-ignore lint/suspicious/noExplicitAny: as above
   readonly authenticators?: Partial<Record<PolicyName, MakeAuthenticator<any>>>;
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
+  /** By id: the rules of the table's wafs. */
+  readonly packs?: Readonly<Record<string, RulePack>>;
   /** Reads what the health checks have found (health.ts); where the table has some. */
   readonly readHealth?: HealthReader;
 }
@@ -52,7 +55,7 @@ export class Isolate {
   readonly #handlers = new Map<TableRoute, readonly MiddlewareHandler<GatewayEnv>[]>();
   readonly #ingresses = new Map<string, Ingress>();
 
-  constructor({ table, index, runs, authenticators, middleware, readHealth }: GatewayParts) {
+  constructor({ table, index, runs, authenticators, middleware, packs, readHealth }: GatewayParts) {
     this.table = table;
     this.matcher = new Matcher(table.routes, index, table.gateway.semantics);
     this.isStripped = gatewayHeaders(table.identityHeaders);
@@ -74,6 +77,11 @@ export class Isolate {
       middleware,
       text: textOf,
       now: () => Date.now(),
+      rulePack: (id) => {
+        const pack = packs?.[id];
+        if (!pack) throw new Error(`the rules ${id} are not in the bundle`);
+        return pack;
+      },
       authenticator: (member) => this.#authenticator(member),
     };
   }

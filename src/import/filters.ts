@@ -150,6 +150,7 @@ function faultOf(compile: (context: CompileContext) => unknown): string | undefi
     },
     reference: () => ({ env: "" }),
     identityHeaders: () => {},
+    ruleSet: () => undefined,
     member: () => undefined as never,
   } as CompileContext);
   return fault;

@@ -16,6 +16,9 @@ import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference } from "../config/values.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse } from "../table/problems.ts";
 import type { EdgeTable, PolicyMode, PolicyName, TableMatch, TablePolicy, TableRoute } from "../table/table.ts";
+import type { PackExclusion } from "../waf/engine.ts";
+import type { RulePack } from "../waf/pack.ts";
+import type { WafOptions } from "./waf.ts";
 
 /** What `compile` may ask of the build. */
 export interface CompileContext {
@@ -29,8 +32,20 @@ export interface CompileContext {
   reference(value: Reference): import("../table/table.ts").Reference;
   /** Claims request headers that only the gateway may set: they are removed from every request that comes in, on all routes. */
   identityHeaders(names: readonly string[]): void;
+  /** Compiles a set of rules for the waf; undefined where it has problems, which are told. */
+  ruleSet(options: WafOptions): CompiledRuleSet | undefined;
   /** Compiles a policy that stands within this one; undefined for what is `off` or has problems, which are told. */
   member(declared: PolicyDeclaration): MemberPolicy | undefined;
+}
+
+/** Rules that a waf runs, in the bundle once for all policies that have them. */
+export interface CompiledRuleSet {
+  /** Of the pack, for `GatewayRuntime.rulePack`. */
+  readonly id: string;
+  /** What the policy leaves out. */
+  readonly exclusions: readonly PackExclusion[];
+  /** Bytes, by the rules' own setting. */
+  readonly responseBodyLimit: number;
 }
 
 /** What the isolate offers to `run`. */
@@ -42,6 +57,8 @@ export interface GatewayRuntime {
   readonly middleware: Readonly<Record<string, MiddlewareHandler>>;
   /** Of a policy that stands in anyOf or allOf. */
   authenticator(member: MemberPolicy): Authenticator;
+  /** The rules of that id. */
+  rulePack(id: string): RulePack;
   /** Now, in milliseconds since the epoch. */
   now(): number;
 }

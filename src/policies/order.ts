@@ -78,6 +78,11 @@ export const policyOrder: readonly OrderedPolicy[] = [
     reason: "may hold a part of the body: the dearest look, for those who passed all others",
   },
   {
+    policy: "waf",
+    repeat: "replace",
+    reason: "after the filter, which is cheaper; it may hold more of the body, and the answer's",
+  },
+  {
     policy: "upstreamToken",
     repeat: "replace",
     reason:

@@ -157,30 +157,39 @@ class Reader {
     switch (name.toLowerCase()) {
       case "secrule":
         if (args.length < 2) throw new Malformed("SecRule takes variables, an operator and actions");
-        return this.#rule(directive, first, second, third);
+        this.#rule(directive, first, second, third);
+        return;
       case "secaction":
-        return this.#rule(directive, undefined, undefined, first);
+        this.#rule(directive, undefined, undefined, first);
+        return;
       case "secmarker":
         this.#elements.push({ kind: "marker", label: first, file: directive.file, line: directive.line });
         return;
       case "secdefaultaction":
-        return this.#default(first);
+        this.#default(first);
+        return;
       case "secruleremovebyid": {
         const ids = idRanges(args);
-        return this.#remove(({ id }) => ids(id));
+        this.#remove(({ id }) => ids(id));
+        return;
       }
       case "secruleremovebytag":
-        return this.#remove(({ tags }) => tags.some((tag) => patternOf(first).test(tag)));
+        this.#remove(({ tags }) => tags.some((tag) => patternOf(first).test(tag)));
+        return;
       case "secruleremovebymsg":
-        return this.#remove(({ message }) => patternOf(first).test(message));
+        this.#remove(({ message }) => patternOf(first).test(message));
+        return;
       case "secruleupdatetargetbyid": {
         const ids = idRanges([first]);
-        return this.#retarget(({ id }) => ids(id), second, third);
+        this.#retarget(({ id }) => ids(id), second, third);
+        return;
       }
       case "secruleupdatetargetbytag":
-        return this.#retarget(({ tags }) => tags.some((tag) => patternOf(first).test(tag)), second, third);
+        this.#retarget(({ tags }) => tags.some((tag) => patternOf(first).test(tag)), second, third);
+        return;
       case "secruleupdatetargetbymsg":
-        return this.#retarget(({ message }) => patternOf(first).test(message), second, third);
+        this.#retarget(({ message }) => patternOf(first).test(message), second, third);
+        return;
       case "secruleupdateactionbyid": {
         const ids = idRanges([first]);
         this.#elements = this.#elements.map((element) =>

@@ -264,7 +264,8 @@ export type PolicyName =
   | "authorize"
   | "rateLimit"
   | "concurrency"
-  | "filter"
+    | "filter"
+  | "waf"
   | "upstreamToken"
   | "headers"
   | "middleware";

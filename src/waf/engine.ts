@@ -11,7 +11,7 @@ import { Transaction } from "./transaction.ts";
 export interface EngineOptions {
   /** Rules are asked to the end, and nothing is refused. Default: what the pack says. */
   readonly detectionOnly?: boolean;
-  /** Taken out for this engine, beside what the pack has taken out itself. */
+  /** Beside what the pack has taken out itself. Default: none. */
   readonly exclusions?: readonly PackExclusion[];
 }
 
@@ -38,20 +38,18 @@ const RECURRING =
 export class Engine {
   readonly pack: RulePack;
   readonly prefilter: Prefilter;
-  readonly detectionOnly: boolean;
+  readonly #options: EngineOptions;
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
   readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
   /** By rule: whether the prefilter finds it. */
   readonly filtered: readonly boolean[];
-  readonly exclusions: readonly PackExclusion[];
   readonly #operators: (Operator | undefined)[] = [];
   readonly #patterns = new Map<string, RegExp>();
 
-  constructor(pack: RulePack, { detectionOnly, exclusions = [] }: EngineOptions = {}) {
+  constructor(pack: RulePack, options: EngineOptions = {}) {
     this.pack = pack;
-    this.detectionOnly = detectionOnly ?? pack.settings.engine === "detection-only";
-    this.exclusions = exclusions;
+    this.#options = options;
     this.prefilter = new Prefilter(pack, (place) => this.operator(place));
     const filtered = new Set(pack.prefilter.atoms.map(({ rule }) => rule));
     this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
@@ -61,8 +59,14 @@ export class Engine {
     this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
   }
 
-  begin(request: WafRequest): Transaction {
-    return new Transaction(this, request);
+  /** With options of its own, where several policies share the engine. */
+  begin(request: WafRequest, options: EngineOptions = this.#options): Transaction {
+    return new Transaction(this, request, options);
+  }
+
+  /** Makes what would else be made while the first request waits. */
+  warm(): void {
+    this.prefilter.finds("", new Set());
   }
 
   /** All phases that the pack has rules for; those of the response only with one. */

@@ -32,7 +32,7 @@ export interface WafResponse {
 
 /** What the rules say of a request, or of as much of it as has been seen. */
 export interface Verdict {
-  /** The rules that matched, in the order in which they did, each once. */
+  /** The rules that matched, in the order in which they did, each once; not those with `nolog`, such as those that count. */
   readonly matches: readonly RuleMatch[];
   /** The variables of `tx` that end in `_score` and are not 0, such as `blocking_inbound_anomaly_score`. */
   readonly scores: Readonly<Record<string, number>>;
@@ -42,8 +42,7 @@ export interface Verdict {
 
 export interface RuleMatch {
   readonly id: number;
-  /** False for rules with `nolog`, such as those that count. */
-  readonly logged: boolean;
+
   readonly severity?: number;
   /** What the last link matched on. Values are for tools alone; a record must not hold them. */
   readonly on: readonly MatchedVariable[];

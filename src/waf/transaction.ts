@@ -1,6 +1,6 @@
 /** One request on its way through the rules. */
 import { Collections, type Variable } from "./collections.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, EngineOptions } from "./engine.ts";
 import type { PackAction, PackAtom, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
 import type { Hit } from "./prefilter.ts";
 import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
@@ -16,6 +16,7 @@ export class Transaction {
   readonly #collections: Collections;
   /** What the rules have written; undefined: taken out. What is not here is in the pack's variables. */
   readonly #written = new Map<string, string | undefined>();
+  readonly #detectionOnly: boolean;
   #mode: PackSettings["engine"];
   #hits: (Hit[] | undefined)[] = [];
   #removed: Set<number> | undefined;
@@ -27,12 +28,13 @@ export class Transaction {
   #matched: MatchedVariable[] = [];
   #responded = false;
 
-  constructor(engine: Engine, request: WafRequest) {
+  constructor(engine: Engine, request: WafRequest, { detectionOnly, exclusions = [] }: EngineOptions) {
     this.#engine = engine;
     this.#collections = new Collections(request, engine.pack.settings);
     const { engine: mode } = engine.pack.settings;
-    this.#mode = mode === "off" ? "off" : engine.detectionOnly ? "detection-only" : mode;
-    for (const { rules, target } of engine.exclusions) this.#remove(rules, target);
+    this.#detectionOnly = detectionOnly ?? mode === "detection-only";
+    this.#mode = mode === "off" ? "off" : this.#detectionOnly ? "detection-only" : mode;
+    for (const { rules, target } of exclusions) this.#remove(rules, target);
   }
 
   /** Phase 1. */
@@ -44,6 +46,11 @@ export class Transaction {
   get wantedBody(): number {
     const { readsBody, bodyLimit } = this.#collections;
     return this.#mode === "off" || !readsBody || this.#stopped(2) ? 0 : bodyLimit;
+  }
+
+  /** The processor that reads the body; "" when none does. */
+  get bodyKind(): string {
+    return this.#collections.processor;
   }
 
   /** Phase 2. `body` is what is held of the body; absent: what the request came with. */
@@ -74,7 +81,7 @@ export class Transaction {
   verdict(): Verdict {
     const scores: Record<string, number> = {};
     for (const [name, value] of this.#written) {
-      if (!name.startsWith("tx.") || !/_score(?:_pl\d)?$/.test(name)) continue;
+      if (!name.startsWith("tx.") || !/[._]score(?:_pl\d)?$/.test(name)) continue;
       const score = Number(value);
       if (score > 0) scores[name.slice(3)] = score;
     }
@@ -154,9 +161,11 @@ export class Transaction {
       if (link.operator !== undefined && matched.length === 0) return false;
       this.#matched = matched;
     }
+    // What counts and prepares is of no interest to anybody.
+    if (!rule.log) return true;
     this.#matches.push({
       id: rule.id,
-      logged: rule.log === true,
+
       ...(rule.severity !== undefined && { severity: rule.severity }),
       on: this.#matched.slice(0, MOST_TOLD),
       ...(rule.message !== undefined && { message: this.#expand(rule.message) }),
@@ -314,7 +323,7 @@ export class Transaction {
           break;
         case "engine":
           // What is only to be told of is never refused.
-          this.#mode = action.mode === "on" && this.#engine.detectionOnly ? "detection-only" : action.mode;
+          this.#mode = action.mode === "on" && this.#detectionOnly ? "detection-only" : action.mode;
           break;
         case "body-processor":
           this.#collections.processor = action.processor;

@@ -106,6 +106,9 @@ export function startPolicy<Config>(
       if (typeof value !== "string" || value === "") throw new NotConfigured(name);
       return value;
     },
+    rulePack: () => {
+      throw new Error("the test gives no rules");
+    },
     now: typeof now === "number" ? () => now : now,
   };
   // What a table holds has been through JSON.
@@ -169,6 +172,7 @@ export function compileContext(
       references.push(`${value.kind}:${value.name}`);
       return { [value.kind]: value.name } as ReturnType<CompileContext["reference"]>;
     },
+    ruleSet: () => undefined,
     identityHeaders: (names) => void claimed.push(...names),
     member: ({ policy, options }) => ({ policy, config: compileMember(policy, options) }),
   };

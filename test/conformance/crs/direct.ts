@@ -21,9 +21,7 @@ export function directly(stages: readonly Stage[], rules: string, onStage: (name
     const status = refused === "no answer" ? undefined : response.status;
     return {
       ...(status !== undefined && { status }),
-      matches: verdict.matches
-        .filter(({ logged }) => logged)
-        .map(({ id, on }) => ({ id, on, message: catalog.get(id)?.message ?? "" })),
+      matches: verdict.matches.map(({ id, on }) => ({ id, on, message: catalog.get(id)?.message ?? "" })),
       judged: true,
     };
   });

@@ -31,3 +31,9 @@ export function compiledRules(folder: string): CompiledRules {
     );
   return compiled;
 }
+
+/** What a rule says to people. */
+export function messages(folder: string): (id: number) => string {
+  const { catalog } = compiledRules(folder);
+  return (id) => catalog.get(id)?.message ?? "";
+}

@@ -20,6 +20,8 @@ export interface SuiteOptions {
   readonly only?: readonly string[];
   /** Calls the engine with parsed requests, instead of sending them. */
   readonly direct?: boolean;
+  /** Sends every byte as go-ftw does, also what workerd refuses by itself (`escaped` in wire.ts). */
+  readonly verbatim?: boolean;
   readonly onStart?: (stages: number) => void;
   readonly onStep?: (area: string) => void;
 }
@@ -30,6 +32,7 @@ export async function runSuite({
   tests,
   only,
   direct,
+  verbatim = false,
   onStart,
   onStep = () => {},
 }: SuiteOptions): Promise<StageResult[]> {
@@ -38,7 +41,7 @@ export async function runSuite({
   if (stages.length === 0) throw new Error(`no stage's name has ${only?.join(" or ")} in it`);
   onStart?.(stages.length);
   const step = (name: string) => onStep(name.slice(0, 3));
-  const outcomes = direct ? directly(stages, rules, step) : await overTheWire(stages, rules, step);
+  const outcomes = direct ? directly(stages, rules, step) : await overTheWire(stages, rules, verbatim, step);
   return stages.map((stage, i) => {
     const outcome = outcomes[i] as Outcome;
     return { stage, outcome, fault: faultOf(stage.expected, outcome) };

@@ -1,0 +1,184 @@
+/** `gateway waf compile`, `waf test` and `waf tune`: rules for people. */
+import { readFileSync } from "node:fs";
+import { relative } from "node:path";
+import { gzipSync } from "node:zlib";
+import type { DecisionRecord } from "../policies/contract.ts";
+import { type CompiledRules, compileRules } from "../seclang/compile.ts";
+import type { RuleProblem } from "../seclang/directives.ts";
+import { prunedFor } from "../seclang/exclusions.ts";
+import { Engine } from "../waf/engine.ts";
+import { encodePack } from "../waf/pack-encoding.ts";
+import type { WafRequest } from "../waf/request.ts";
+
+export interface WafCompileOptions {
+  readonly setup?: string;
+  readonly paranoia?: number;
+  readonly detection?: number;
+  readonly response?: boolean;
+  readonly bodies?: readonly ("form" | "multipart" | "json" | "xml")[];
+  readonly allowUnsupported?: boolean;
+  readonly messages?: boolean;
+}
+
+export interface WafReport {
+  readonly ok: boolean;
+  /** Rules that were read; that the configuration decided, so that they are not in the pack; that are in it. */
+  readonly rules: { readonly read: number; readonly decided: number; readonly compiled: number };
+  readonly words: number;
+  readonly regexes: { readonly linear: number; readonly windowed: number };
+  readonly bytes: number;
+  readonly gzipBytes: number;
+  /** Ids of rules that `bodies` makes impossible. */
+  readonly pruned: readonly number[];
+  readonly problems: readonly RuleProblem[];
+  readonly warnings: readonly RuleProblem[];
+}
+
+export function compileForReport(
+  folder: string,
+  options: WafCompileOptions,
+): { report: WafReport; compiled: CompiledRules } {
+  const compiled = compileRules(folder, {
+    ...(options.setup !== undefined && { setup: options.setup }),
+    ...(options.paranoia !== undefined && { paranoia: options.paranoia }),
+    ...(options.detection !== undefined && { detection: options.detection }),
+    ...(options.messages && { messages: true }),
+    phases: options.response ? [1, 2, 3, 4] : [1, 2],
+    allowUnsupported: options.allowUnsupported === true,
+  });
+  const { pack, counts } = compiled;
+  const { json, bytes } = encodePack(pack);
+  const pruned = options.bodies ? prunedFor(options.bodies, pack) : [];
+  const report = {
+    ok: compiled.problems.length === 0,
+    rules: { read: counts.read, decided: counts.folded, compiled: counts.compiled - pruned.length },
+    words: counts.words,
+    regexes: {
+      linear: pack.operators.filter(({ op }) => op === "rx").length,
+      windowed: pack.operators.filter(({ op }) => op === "rx-backtracking").length,
+    },
+    bytes: json.length + bytes.length,
+    gzipBytes: gzipSync(json).length + gzipSync(bytes).length,
+    pruned: pruned.map((place) => pack.rules[place]?.id as number),
+    problems: compiled.problems,
+    warnings: compiled.warnings,
+  };
+  return { report, compiled };
+}
+
+/** `rules/a.conf:12: rule 100: what is wrong; how to correct it`. */
+export const lineOf = ({ file, line, rule, message, fix }: RuleProblem): string =>
+  `${relative(process.cwd(), file)}:${line}: ${rule === undefined ? "" : `rule ${rule}: `}${message}; ${fix}`;
+
+export interface WafTested {
+  /** Whether the rules would refuse the request. */
+  readonly refused: boolean;
+  readonly score: number;
+  readonly status?: number;
+  readonly rules: readonly {
+    readonly id: number;
+    readonly message: string;
+    readonly on: readonly { readonly name: string; readonly value: string }[];
+  }[];
+}
+
+/** `text`: a request as it goes over the wire, or only its target, which is then a GET's. */
+export function testRequest({ pack }: CompiledRules, text: string): WafTested {
+  const { matches, scores, interruption } = new Engine(pack).evaluate(parsedRequest(text));
+  return {
+    refused: interruption !== undefined,
+    score: scores.blocking_inbound_anomaly_score ?? scores.anomaly_score ?? 0,
+    ...(interruption && { status: interruption.status }),
+    rules: matches.map(({ id, message = "", on }) => ({
+      id,
+      message,
+      on: on.map(({ name, value }) => ({ name, value })),
+    })),
+  };
+}
+
+function parsedRequest(text: string): WafRequest {
+  const bytes = Buffer.from(text, "utf8").toString("latin1");
+  if (!/^[A-Z]+ \S+ HTTP\//.test(bytes)) {
+    const headers = ["host: localhost", "user-agent: gateway waf test", "accept: */*"].map(
+      (line) => line.split(": ") as [string, string],
+    );
+    return { method: "GET", uri: bytes.trim(), protocol: "HTTP/1.1", headers, body: "", clientAddress: "127.0.0.1" };
+  }
+  const end = /\r?\n\r?\n/.exec(bytes);
+  const [line = "", ...lines] = (end ? bytes.slice(0, end.index) : bytes.trimEnd()).split(/\r?\n/);
+  const [method = "", uri = "", protocol = ""] = line.split(" ");
+  const headers = lines.map((header): [string, string] => {
+    const colon = header.indexOf(":");
+    return [header.slice(0, colon).trim(), header.slice(colon + 1).trim()];
+  });
+  // Of a file with one newline at its end, that is the file's.
+  const body = end ? bytes.slice(end.index + end[0].length).replace(/\r?\n$/, "") : "";
+  const has = (name: string) => headers.some(([held]) => held.toLowerCase() === name);
+  if (body !== "" && !has("content-length") && !has("transfer-encoding"))
+    headers.push(["content-length", String(body.length)]);
+  return { method, uri, protocol, headers, body, clientAddress: "127.0.0.1" };
+}
+
+export interface Proposal {
+  readonly rule: number;
+  /** Absent: the record could not tell the variable's name, as it might have been a value. */
+  readonly target?: string;
+  readonly requests: number;
+  readonly routes: readonly string[];
+}
+
+/** Decides nothing, and tells of nothing that a request was. */
+const SCORING = /^(?:949|959|980)/;
+
+/**
+ * What would have to be left out for the requests of these records to pass: one proposal per rule and variable, the most frequent first.
+ * Lines that are no records are passed over.
+ */
+export function proposals(log: string): { readonly proposals: Proposal[]; readonly records: number } {
+  const found = new Map<string, { rule: number; target?: string; requests: number; routes: Set<string> }>();
+  let records = 0;
+  for (const line of log.split("\n")) {
+    const verdict = verdictIn(line);
+    if (!verdict) continue;
+    records++;
+    for (const { rule, targets } of verdict.rules) {
+      if (SCORING.test(String(rule))) continue;
+      for (const target of targets) {
+        const key = `${rule} ${target}`;
+        const one = found.get(key) ?? { rule, target, requests: 0, routes: new Set<string>() };
+        one.requests++;
+        one.routes.add(verdict.route);
+        found.set(key, one);
+      }
+    }
+  }
+  const sorted = [...found.values()].sort((a, b) => b.requests - a.requests || a.rule - b.rule);
+  return { records, proposals: sorted.map((one) => ({ ...one, routes: [...one.routes].sort() })) };
+}
+
+function verdictIn(line: string): { route: string; rules: { rule: number; targets: string[] }[] } | undefined {
+  const start = line.indexOf("{");
+  if (start === -1) return undefined;
+  try {
+    const { route = "", policies = [] } = JSON.parse(line.slice(start)) as DecisionRecord;
+    const verdict = policies.find(
+      ({ policy, verdict }) => policy === "waf" && (verdict === "would-deny" || verdict === "deny"),
+    );
+    const rules = verdict?.facts?.rules as { rule: number; targets: string[] }[] | undefined;
+    return rules && { route, rules };
+  } catch {
+    return undefined;
+  }
+}
+
+/** As code for routes/. */
+export function exclusionCode(proposed: readonly Proposal[]): string {
+  const lines = proposed.map(({ rule, target, requests, routes }) => {
+    const where = target === undefined ? "" : `, target: ${JSON.stringify(target)}`;
+    return `  { rule: ${rule}${where} }, // ${requests} ${requests === 1 ? "request" : "requests"} to ${routes.join(", ")}`;
+  });
+  return ["exclude: [", ...lines, "],"].join("\n");
+}
+
+export const textOf = (file: string): string => readFileSync(file === "-" ? 0 : file, "utf8");
