@@ -32,7 +32,7 @@ export const problems = {
   "backend-missing": [500, "The route has no backend"],
   "upstream-tls": [502, "No trusted connection with the cluster could be made"],
   "upstream-certificate": [502, "The cluster did not accept the gateway's certificate"],
-    "response-filtered": [502, "The cluster's answer was held back"],
+  "response-filtered": [502, "The cluster's answer was held back"],
   "upstream-unreachable": [502, "The cluster could not be reached"],
   "upstream-invalid": [502, "The cluster's answer was not usable"],
   "breaker-open": [503, "The cluster is given time to recover"],

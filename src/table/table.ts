@@ -264,7 +264,7 @@ export type PolicyName =
   | "authorize"
   | "rateLimit"
   | "concurrency"
-    | "filter"
+  | "filter"
   | "waf"
   | "upstreamToken"
   | "headers"
