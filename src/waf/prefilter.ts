@@ -30,6 +30,8 @@ export interface Group {
   readonly wordless: readonly number[];
   /** Values that no rule of the group matched on, in requests before. */
   readonly clean: Set<string>;
+  /** The same of the present phase of the present request. */
+  readonly cleanNow: Set<string>;
 }
 
 /** Set for every value: of transformations that may change any. */
@@ -48,9 +50,11 @@ export class Prefilter {
   readonly #automaton: Automaton;
   /** By chain: the bits without which it changes nothing. */
   readonly #triggers: readonly number[];
+  /** By chain: the bits without which it changes nothing but the case of letters. */
+  readonly #scanTriggers: readonly number[];
 
   // Of the present look: what is asked of which value, who is told, and how often somebody was.
-  #group: Group = { targets: [], scanned: [], triggers: 0, wordless: [], clean: new Set() };
+  #group: Group = { targets: [], scanned: [], triggers: 0, wordless: [], clean: new Set(), cleanNow: new Set() };
   #variable: Variable = { key: "", name: "", value: "" };
   #found: (atom: PackAtom, hit: Hit) => void = () => {};
   #hits: { readonly rule: number; readonly text: string }[] = [];
@@ -91,6 +95,12 @@ export class Prefilter {
     for (const { before, last } of pack.chains)
       chainTriggers.push(last === undefined ? 0 : (chainTriggers[before] as number) | bitOf(triggers[last]));
     this.#triggers = chainTriggers;
+    const scanTriggers: number[] = [];
+    for (const { before, last } of pack.chains) {
+      const own = last === undefined ? "" : triggers[last]?.replace(/[A-Z]/g, "");
+      scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
+    }
+    this.#scanTriggers = scanTriggers;
     const masks = new Int32Array(256);
     for (const [bit, characters] of sets.slice(0, 30).entries()) {
       for (let i = 0; i < characters.length; i++) {
@@ -114,9 +124,10 @@ export class Prefilter {
     return {
       targets: this.#atoms.map((_, atom) => reading.get(atom)),
       scanned,
-      triggers: scanned.reduce((all, chain) => all | (this.#triggers[chain] as number), 0),
+      triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
       wordless: those.filter((atom) => of(atom).clauses === 0),
       clean: new Set(),
+      cleanNow: new Set(),
     };
   }
 
@@ -129,11 +140,17 @@ export class Prefilter {
     return found;
   };
 
+  /** A new phase of a request begins. */
+  begin(groups: Iterable<Group>): void {
+    for (const { cleanNow } of groups) if (cleanNow.size > 0) cleanNow.clear();
+  }
+
   /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
   look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
     const { value } = variable;
-    const { clean } = group;
-    if (recurs && clean.has(value)) return;
+    // One request's list of things says the same thing again and again, too.
+    const clean = recurs ? group.clean : group.cleanNow;
+    if (clean.has(value)) return;
     this.#group = group;
     this.#variable = variable;
     this.#found = found;
@@ -142,7 +159,7 @@ export class Prefilter {
     this.#mask = this.#scan(value) | ALWAYS;
     this.#settle(value, this.#mask);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
-    if (!recurs || this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
+    if (this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
     if (clean.size >= MOST_CLEAN) clean.clear();
     clean.add(value);
   }
@@ -150,7 +167,7 @@ export class Prefilter {
   #lookTransformed({ scanned }: Group, value: string): void {
     const seen = [value];
     for (const chain of scanned) {
-      if (((this.#triggers[chain] as number) & this.#mask) === 0) continue;
+      if (((this.#scanTriggers[chain] as number) & this.#mask) === 0) continue;
       const text = this.#transformed(chain);
       if (seen.includes(text)) continue;
       seen.push(text);
@@ -186,7 +203,8 @@ export class Prefilter {
     const { masks, scanned, chain, certain, rule } = packed;
     for (let i = 0; i < masks.length; i++) if (((masks[i] as number) & mask) === 0) return;
     // The words may be those of a text that other chains made.
-    if (this.#transformed(scanned) !== text) return;
+    const untouched = ((this.#scanTriggers[scanned] as number) & this.#mask) === 0;
+    if ((untouched ? this.#variable.value : this.#transformed(scanned)) !== text) return;
     this.#asked[atom] = this.#look;
     const seen = this.#transformed(chain);
     // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
