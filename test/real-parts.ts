@@ -8,3 +8,6 @@ export function isThere(part: string, present: boolean): boolean {
   }
   return present;
 }
+
+/** Debian's package modsecurity-crs: the rules of the OWASP Core Rule Set 3.3.4. */
+export const CRS_RULES = "/usr/share/modsecurity-crs";

@@ -248,15 +248,18 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
     const readable = response.body && responseTypes.includes(type) && !response.headers.has("content-encoding");
     let held: Held | undefined;
     if (readable && response.body) held = await hold(response.body, inspect, response.headers.get("content-length"));
+    const asked = transaction.verdict().matches.length;
     transaction.response({ status: response.status, headers, body: held ? latin1(held, inspect) : "" });
     const verdict = transaction.verdict();
-    const facts = factsOf(verdict);
-    const earlier = exchange.record.policies.some(({ policy }) => policy === "waf");
-    const answer =
-      verdict.interruption && (verdict.interruption.phase > 2 || !earlier)
-        ? refuse(exchange, "waf", mode, "response-filtered", { ...(facts && { facts }) })
-        : undefined;
-    if (!verdict.interruption) pass(exchange, "waf", facts);
+    const { interruption, matches } = verdict;
+    // A record that tells of the request already gets what the response adds.
+    const told = exchange.record.policies.some(({ policy }) => policy === "waf");
+    const facts = factsOf(told ? { ...verdict, matches: matches.slice(asked) } : verdict);
+    const refuses = interruption && (interruption.phase > 2 || !told);
+    const answer = refuses
+      ? refuse(exchange, "waf", mode, "response-filtered", { ...(facts && { facts }) })
+      : undefined;
+    if (!refuses && (facts || !told)) pass(exchange, "waf", facts);
     if (!answer && !held) return;
     if (answer && held?.body instanceof ReadableStream) await held.body.cancel().catch(() => {});
     c.res = undefined;

@@ -316,14 +316,17 @@ class Packer {
     if (!link.targets.every(ofRequest)) return;
     const operator = this.#operatorList[link.operator as number] as PackOperator;
     const clauses = needs.filter((clause) => charactersOf(clause) === undefined).slice(0, MOST_CLAUSES);
+    const telling = clauses.some((clause) => clause.every(({ length }) => length > 2));
     const masks: number[] = [];
     for (const clause of needs) {
       const characters = charactersOf(clause);
-      if (characters === undefined || isCommon(characters)) continue;
+      // A word of some length is rare enough by itself, and bits are few.
+      if (characters === undefined || isCommon(characters) || telling) continue;
       const bit = this.#bit(characters);
       if (bit !== undefined) masks.push(bit);
       else if (clauses.length < MOST_CLAUSES) clauses.push(clause);
     }
+    const least = Math.max(1, ...clauses.map((clause) => Math.min(...clause.map(({ length }) => length))));
     const { transformations: names } = source;
     const chains = link.multiMatch ? [[], ...names.map((_, i) => names.slice(0, i + 1))] : [names];
     for (const chain of chains) {
@@ -333,6 +336,7 @@ class Packer {
         scanned: this.#chain(scannedOf(chain)),
         clauses: clauses.length,
         masks,
+        ...(least > 1 && { least }),
         ...(operator.op === "pm" && !operator.long && { certain: true as const }),
       });
       for (const [number, clause] of clauses.entries())
@@ -340,7 +344,7 @@ class Packer {
     }
   }
 
-  /** Undefined: there is none left, as the engine has bits for the triggers of transformations too, in one number. */
+  /** Undefined: there is none left. */
   #bit(characters: string): number | undefined {
     let at = this.#sets.indexOf(characters);
     if (at === -1 && this.#sets.length < MOST_SETS) at = this.#sets.push(characters) - 1;
@@ -348,7 +352,7 @@ class Packer {
   }
 }
 
-const MOST_SETS = 16;
+const MOST_SETS = 30;
 const MOST_CLAUSES = 4;
 
 /** Of a clause of single characters: all of them, in both cases. */

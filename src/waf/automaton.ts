@@ -22,16 +22,21 @@ export const MOST_STATES = ENDS - 1;
 export class Automaton {
   readonly #tables: Uint8Array;
   readonly #masks: Int32Array;
+  readonly #kinds: Int32Array;
+  /** The second of the masks of the value that was scanned last, or-ed. */
+  kinds = 0;
   #made: Made | undefined;
 
   /**
    * @param tables kept, not copied
    * @param masks by byte: bits that say something of a value which has that byte; none, unless given
+   * @param kinds more of them, as 32 are not enough
    */
-  constructor(tables: Uint8Array, masks: Int32Array = new Int32Array(256)) {
+  constructor(tables: Uint8Array, masks: Int32Array = new Int32Array(256), kinds: Int32Array = new Int32Array(256)) {
     if (tables[0] !== AUTOMATON_VERSION) throw new Error(`an automaton of version ${tables[0]}: build again`);
     this.#tables = tables;
     this.#masks = masks;
+    this.#kinds = kinds;
   }
 
   /**
@@ -42,6 +47,8 @@ export class Automaton {
   scan(value: string, hit: (word: number) => void): number {
     const { transitions, shift } = (this.#made ??= make(this.#tables));
     const masks = this.#masks;
+    const kinds = this.#kinds;
+    let kindsSeen = 0;
     const classOf = this.#tables;
     const bytes = bufferFor(value);
     const { length } = value;
@@ -51,12 +58,14 @@ export class Automaton {
       const byte = value.charCodeAt(at) & 0xff;
       bytes[at] = byte;
       seen |= masks[byte] as number;
+      kindsSeen |= kinds[byte] as number;
       state = transitions[(state << shift) + (classOf[byte + HEADER] as number)] as number;
       if (state > MOST_STATES) {
         state &= MOST_STATES;
         this.#report(state, value, at + 1, hit);
       }
     }
+    this.kinds = kindsSeen;
     return seen;
   }
 

@@ -1,13 +1,16 @@
 /** @detectSQLi: does a value, put into an SQL statement as it is, change what the statement says? */
 import { type Quote, type SqlTokens, sqlTokens } from "./sql-tokens.ts";
 
-/** Without any of these characters, and without SQLI_WORDS, there is no injection. */
+/** Without any of these characters, and without SQLI_WORDS, there is no injection; nor without any of the others. */
 export const SQLI_CHARACTERS = "'\"`(;=<>#*|&@-";
-
+/** What parts words from each other, so that there can be two: an address such as ada@example.com, a date or a UUID have none. */
+export const SQLI_SEPARATORS = "\0\t\n\v\f\r \xa0'\"`(;=<>#*|&+";
 const SQLI_WORDS = /union\s|order\s+by\s|waitfor\s/i;
 
 const NEEDED = new Uint8Array(256);
 for (const character of SQLI_CHARACTERS) NEEDED[character.charCodeAt(0)] = 1;
+for (const character of SQLI_SEPARATORS)
+  NEEDED[character.charCodeAt(0)] = (NEEDED[character.charCodeAt(0)] as number) | 2;
 
 /**
  * The shape of the SQL that `value` injects, for the record: the context that it breaks out of, then a letter per token (see
@@ -24,8 +27,9 @@ export function detectSqli(value: string): string | undefined {
 }
 
 function mayInject(value: string): boolean {
-  for (let at = 0; at < value.length; at++) if (NEEDED[value.charCodeAt(at) & 0xff] === 1) return true;
-  return SQLI_WORDS.test(value);
+  let seen = 0;
+  for (let at = 0; at < value.length && seen !== 3; at++) seen |= NEEDED[value.charCodeAt(at) & 0xff] as number;
+  return seen === 3 || SQLI_WORDS.test(value);
 }
 
 function inContext(

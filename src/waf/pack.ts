@@ -156,6 +156,8 @@ export interface PackAtom {
   readonly masks: readonly number[];
   /** A word alone makes the operator match. */
   readonly certain?: true;
+  /** Bytes that a text must have to hold a word of each clause; absent: 1. */
+  readonly least?: number;
 }
 
 /** Variables, by ModSecurity's names. */

@@ -26,8 +26,13 @@ export interface Group {
   readonly scanned: readonly number[];
   /** Bits of which a value must have one, for any of these chains to change it. */
   readonly triggers: number;
-  /** Atoms without a clause: they need no more than characters. */
-  readonly wordless: readonly number[];
+  /** By chain: bytes that a value must have, for any word of the chain's atoms to be in what becomes of it. */
+  readonly least: readonly number[];
+  /** Atoms without a clause: they need no more than characters. By the bit of some; and those that need none. */
+  readonly wordless: readonly (readonly number[])[];
+  readonly needless: readonly number[];
+  /** The bits of `wordless`. */
+  readonly kinds: number;
   /** Values that no rule of the group matched on, in requests before. */
   readonly clean: Set<string>;
   /** The same of the present phase of the present request. */
@@ -40,6 +45,10 @@ const ALWAYS = 1 << 30;
 const MOST_CLEAN = 512;
 const LONGEST_CLEAN = 256;
 
+/** Transformations that never make more bytes of a text than it had. */
+const SHORTENING =
+  /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?)$/;
+
 export class Prefilter {
   readonly #chains: readonly PackChain[];
   readonly #atoms: readonly PackAtom[];
@@ -48,24 +57,41 @@ export class Prefilter {
   /** By atom. */
   readonly #operatorOf: readonly number[];
   readonly #automaton: Automaton;
-  /** By chain: the bits without which it changes nothing. */
+  /** By chain: the bits without which it changes nothing, and those without which its last transformation does not. */
   readonly #triggers: readonly number[];
+  readonly #ownTriggers: readonly number[];
   /** By chain: the bits without which it changes nothing but the case of letters. */
   readonly #scanTriggers: readonly number[];
 
   // Of the present look: what is asked of which value, who is told, and how often somebody was.
-  #group: Group = { targets: [], scanned: [], triggers: 0, wordless: [], clean: new Set(), cleanNow: new Set() };
+  #group: Group = {
+    targets: [],
+    scanned: [],
+    triggers: 0,
+    least: [],
+    wordless: [],
+    needless: [],
+    kinds: 0,
+    clean: new Set(),
+    cleanNow: new Set(),
+  };
   #variable: Variable = { key: "", name: "", value: "" };
   #found: (atom: PackAtom, hit: Hit) => void = () => {};
   #hits: { readonly rule: number; readonly text: string }[] = [];
   #look = 0;
   /** By atom: the last look in which it was asked. */
   readonly #asked: Int32Array;
+  /** By rule: the text that it was asked about last, and the look. */
+  readonly #askedText: string[];
+  readonly #askedAt: Int32Array;
 
   // The value in all the forms that chains give it, each made once; by chain: the look that made it.
   #mask = 0;
   readonly #made: string[];
   readonly #madeAt: Int32Array;
+  /** By chain: the mask of what it made, where that was scanned; and the look that did. */
+  readonly #maskOf: Int32Array;
+  readonly #maskAt: Int32Array;
 
   // Of the present text: the words in it, and by atom the clauses that they fulfil.
   #text = 0;
@@ -83,17 +109,21 @@ export class Prefilter {
     this.#clausesOfWord = pack.prefilter.clausesOfWord;
     this.#operators = operators;
     this.#operatorOf = this.#atoms.map(({ rule }) => pack.rules[rule]?.links[0]?.operator as number);
-    const sets = [...pack.prefilter.sets];
+    // Bits for what triggers transformations, and others for what operators need.
+    const triggering: string[] = [];
     const bitOf = (characters: string | undefined): number => {
       if (characters === undefined) return ALWAYS;
-      let at = sets.indexOf(characters);
-      if (at === -1) at = sets.push(characters) - 1;
+      let at = triggering.indexOf(characters);
+      if (at === -1) at = triggering.push(characters) - 1;
       // A transformation without a bit of its own is never skipped.
       return at < 30 ? 1 << at : ALWAYS;
     };
+    this.#ownTriggers = pack.chains.map(({ last }) => (last === undefined ? 0 : bitOf(triggers[last])));
     const chainTriggers: number[] = [];
-    for (const { before, last } of pack.chains)
-      chainTriggers.push(last === undefined ? 0 : (chainTriggers[before] as number) | bitOf(triggers[last]));
+    for (const [chain, { before, last }] of pack.chains.entries())
+      chainTriggers.push(
+        last === undefined ? 0 : (chainTriggers[before] as number) | (this.#ownTriggers[chain] as number),
+      );
     this.#triggers = chainTriggers;
     const scanTriggers: number[] = [];
     for (const { before, last } of pack.chains) {
@@ -101,34 +131,53 @@ export class Prefilter {
       scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
     }
     this.#scanTriggers = scanTriggers;
-    const masks = new Int32Array(256);
-    for (const [bit, characters] of sets.slice(0, 30).entries()) {
-      for (let i = 0; i < characters.length; i++) {
-        const byte = characters.charCodeAt(i);
-        masks[byte] = (masks[byte] as number) | (1 << bit);
-      }
-    }
-    this.#automaton = new Automaton(pack.tables, masks);
+    this.#automaton = new Automaton(pack.tables, masksOf(triggering), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
     this.#fulfilledAt = new Int32Array(this.#atoms.length);
     this.#made = pack.chains.map(() => "");
     this.#madeAt = new Int32Array(pack.chains.length);
+    this.#maskOf = new Int32Array(pack.chains.length);
+    this.#maskAt = new Int32Array(pack.chains.length);
+    this.#askedText = pack.rules.map(() => "");
+    this.#askedAt = new Int32Array(pack.rules.length);
   }
 
   /** The group of these atoms, each with the target that it reads the values of. */
   group(reading: ReadonlyMap<number, PackTarget>): Group {
     const of = (atom: number) => this.#atoms[atom] as PackAtom;
     const those = [...reading.keys()];
+    const wordless = those.filter((atom) => of(atom).clauses === 0);
     const scanned = [...new Set(those.map((atom) => of(atom).scanned))].filter((chain) => chain !== 0);
     return {
       targets: this.#atoms.map((_, atom) => reading.get(atom)),
       scanned,
       triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
-      wordless: those.filter((atom) => of(atom).clauses === 0),
+      least: this.#chains.map((_, chain) =>
+        this.#lengthNeeded(
+          chain,
+          Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
+        ),
+      ),
+      wordless: Array.from({ length: 31 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
+      needless: wordless.filter((atom) => of(atom).masks.length === 0),
+      kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
       clean: new Set(),
       cleanNow: new Set(),
     };
+  }
+
+  /** How long a value must be for the chain to make a text of `length` bytes of it. */
+  #lengthNeeded(chain: number, length: number): number {
+    let needed = length;
+    for (let at = chain; at !== 0; ) {
+      const { before, last } = this.#chains[at] as PackChain;
+      if (last !== undefined && !SHORTENING.test(last)) return 0;
+      // Four characters of Base64 are three bytes.
+      if (last?.startsWith("base64Decode")) needed = Math.floor((needed * 4) / 3);
+      at = before;
+    }
+    return needed;
   }
 
   /** Whether the automaton finds one of these words. */
@@ -157,27 +206,31 @@ export class Prefilter {
     this.#look++;
     if (this.#hits.length > 0) this.#hits = [];
     this.#mask = this.#scan(value) | ALWAYS;
-    this.#settle(value, this.#mask);
+    this.#settle(value, this.#automaton.kinds);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
     if (this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
     if (clean.size >= MOST_CLEAN) clean.clear();
     clean.add(value);
   }
 
-  #lookTransformed({ scanned }: Group, value: string): void {
+  #lookTransformed({ scanned, least }: Group, value: string): void {
     const seen = [value];
-    for (const chain of scanned) {
-      if (((this.#scanTriggers[chain] as number) & this.#mask) === 0) continue;
+    for (let i = 0; i < scanned.length; i++) {
+      const chain = scanned[i] as number;
+      if (((this.#scanTriggers[chain] as number) & this.#mask) === 0 || (least[chain] as number) > value.length)
+        continue;
       const text = this.#transformed(chain);
       if (seen.includes(text)) continue;
       seen.push(text);
-      this.#settle(text, this.#scan(text));
+      this.#maskOf[chain] = this.#scan(text) | ALWAYS;
+      this.#maskAt[chain] = this.#look;
+      this.#settle(text, this.#automaton.kinds);
     }
   }
 
   /** Asks the atoms whose words and characters `text` has, of those that see it. */
   #settle(text: string, mask: number): void {
-    const { targets, wordless } = this.#group;
+    const { targets, wordless, needless, kinds } = this.#group;
     const number = ++this.#text;
     for (let i = 0; i < this.#wordCount; i++) {
       const clauses = this.#clausesOfWord[this.#words[i] as number] as readonly number[];
@@ -193,10 +246,15 @@ export class Prefilter {
         if (fulfilled === (1 << packed.clauses) - 1) this.#consider(atom, packed, text, mask);
       }
     }
-    for (let i = 0; i < wordless.length; i++) {
-      const atom = wordless[i] as number;
-      if (this.#asked[atom] !== this.#look) this.#consider(atom, this.#atoms[atom] as PackAtom, text, mask);
+    for (let i = 0; i < needless.length; i++) this.#considerOnce(needless[i] as number, text, mask);
+    for (let bits = mask & kinds; bits !== 0; bits &= bits - 1) {
+      const those = wordless[31 - Math.clz32(bits & -bits)] as readonly number[];
+      for (let i = 0; i < those.length; i++) this.#considerOnce(those[i] as number, text, mask);
     }
+  }
+
+  #considerOnce(atom: number, text: string, mask: number): void {
+    if (this.#asked[atom] !== this.#look) this.#consider(atom, this.#atoms[atom] as PackAtom, text, mask);
   }
 
   #consider(atom: number, packed: PackAtom, text: string, mask: number): void {
@@ -208,6 +266,9 @@ export class Prefilter {
     this.#asked[atom] = this.#look;
     const seen = this.#transformed(chain);
     // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
+    if (this.#askedAt[rule] === this.#look && this.#askedText[rule] === seen) return;
+    this.#askedAt[rule] = this.#look;
+    this.#askedText[rule] = seen;
     for (const hit of this.#hits) if (hit.rule === rule && hit.text === seen) return;
     if (!certain && !this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros)) return;
     this.#hits.push({ rule, text: seen });
@@ -224,10 +285,21 @@ export class Prefilter {
     if (((this.#triggers[chain] as number) & this.#mask) === 0) return this.#variable.value;
     if (this.#madeAt[chain] === this.#look) return this.#made[chain] as string;
     const { before, last } = this.#chains[chain] as PackChain;
-    const made = last === undefined ? this.#variable.value : transformations[last](this.#transformed(before));
+    let made = this.#variable.value;
+    if (last !== undefined) {
+      made = this.#transformed(before);
+      if (((this.#ownTriggers[chain] as number) & this.#knownMask(before, made)) !== 0)
+        made = transformations[last](made);
+    }
     this.#made[chain] = made;
     this.#madeAt[chain] = this.#look;
     return made;
+  }
+
+  /** The mask of a text that a chain has made; all bits, where it was not scanned. */
+  #knownMask(chain: number, text: string): number {
+    if (text === this.#variable.value) return this.#mask;
+    return this.#maskAt[chain] === this.#look ? (this.#maskOf[chain] as number) : -1;
   }
 
   /** Any value as an operator behind the chain sees it. */
@@ -235,6 +307,18 @@ export class Prefilter {
     const { before, last } = this.#chains[chain] as PackChain;
     return last === undefined ? value : transformations[last](this.transform(before, value));
   }
+}
+
+/** By byte: a bit for each of the first 30 sets that has it. */
+function masksOf(sets: readonly string[]): Int32Array {
+  const masks = new Int32Array(256);
+  for (const [bit, characters] of sets.slice(0, 30).entries()) {
+    for (let i = 0; i < characters.length; i++) {
+      const byte = characters.charCodeAt(i);
+      masks[byte] = (masks[byte] as number) | (1 << bit);
+    }
+  }
+  return masks;
 }
 
 const noMacros = (): string => {
