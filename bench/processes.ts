@@ -99,8 +99,8 @@ const config :Workerd.Config = (
   return { pid: child.pid as number, port, stop: stopper(child, ended) };
 }
 
-/** Starts nginx as one process with these blocks of `http`. `$PORT` in them is the port to listen on. */
-export async function startNginx(name: string, http: string): Promise<Running> {
+/** Starts nginx as one process with these blocks of `http`, and `main` before them. `$PORT` in them is the port to listen on. */
+export async function startNginx(name: string, http: string, main = ""): Promise<Running> {
   const port = await freePort();
   const config = join(folder, `${name}.conf`);
   // The paths, because the compiled-in ones are for root.
@@ -109,7 +109,7 @@ export async function startNginx(name: string, http: string): Promise<Running> {
   );
   writeFileSync(
     config,
-    `daemon off; master_process off; pid ${folder}/${name}.pid; error_log stderr crit;
+    `${main} daemon off; master_process off; pid ${folder}/${name}.pid; error_log stderr crit;
 events { worker_connections 1024; }
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 1h; ${paths.join(" ")}

@@ -114,7 +114,7 @@ async function issuer(): Promise<{ token: string; jwks: string }> {
 }
 
 /** Resolves to its URL. One answer for all paths, with headers of which the gateway takes some away. */
-async function startOrigin(nginx: boolean): Promise<string> {
+export async function startOrigin(nginx: boolean): Promise<string> {
   if (!nginx) return startThreadedOrigin();
   const added = Object.entries(ANSWER.headers)
     .slice(1)

@@ -4,11 +4,11 @@
  * within a round, since CPU time alone doubles at times.
  */
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { copyFile } from "node:fs/promises";
 import { findPackageJSON } from "node:module";
 import { arch, availableParallelism, cpus, loadavg, platform, release, totalmem } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { build } from "esbuild";
 import { redisServerAvailable } from "../src/dev/redis.ts";
@@ -18,7 +18,8 @@ import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measu
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
-import { DISTANCE, type RowName, startRows } from "./rows.ts";
+import { DISTANCE, type RowName, startOrigin, startRows } from "./rows.ts";
+import { DEBIAN_RULES, measureWaf, modsecurityAvailable, wafSteps } from "./waf.ts";
 
 /** What `--only` takes, and what each of them measures. */
 const PARTS = {
@@ -33,6 +34,7 @@ const PARTS = {
   compile: "compiling 10,000 routes",
   bundle: "the bundle of routes/",
   startup: "global scope of routes/ and of 10,000 routes",
+  waf: "a Core Rule Set: per request, beside nginx with libmodsecurity3; worst case, start and size",
   key: "the check of an API key that the isolate knows",
 } as const;
 type Part = keyof typeof PARTS;
@@ -49,6 +51,8 @@ const options = new Command("npm run bench --")
   .option("--rounds <n>", "how often each row takes its turn", count, 40)
   .option("--requests <n>", "requests in one turn", count, 500)
   .option("--only <parts>", "some of the parts, separated by commas (default: all)", partsOf)
+  .option("--crs <dir>", "the rules of the part waf", DEBIAN_RULES)
+  .option("--fuzzed <n>", "fuzzed requests of the part waf", count, 10_000)
   .option("--json", "print JSON")
   .option("--markdown", "print a table for a README")
   .option("--strict", "exit with 1 when a target is missed or could not be measured")
@@ -61,7 +65,16 @@ const options = new Command("npm run bench --")
   .showHelpAfterError("(--help shows what is possible)")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   .parse()
-  .opts<{ rounds: number; requests: number; only?: Part[]; json?: true; markdown?: true; strict?: true }>();
+  .opts<{
+    rounds: number;
+    requests: number;
+    crs: string;
+    fuzzed: number;
+    only?: Part[];
+    json?: true;
+    markdown?: true;
+    strict?: true;
+  }>();
 
 const { rounds, requests } = options;
 const wanted = (...parts: Part[]): boolean => !options.only || parts.some((part) => options.only?.includes(part));
@@ -88,8 +101,14 @@ const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_RO
 const latencyRows: RowName[] = wanted("mirror") ? ["far", "mirrored"] : [];
 const latencyRounds = wanted("mirror") ? Math.min(rounds, LATENCY_ROUNDS) : 0;
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
+const wafBench = wanted("waf") && measuresCpu && existsSync(options.crs) ? wafOptions() : undefined;
 const progress = new Progress(
-  workers.length + rowNames.length * (rounds + 1) + latencyRows.length + latencyRounds + 2 * startRounds,
+  workers.length +
+    rowNames.length * (rounds + 1) +
+    latencyRows.length +
+    latencyRounds +
+    2 * startRounds +
+    (wafBench ? wafSteps(wafBench) : 0),
 );
 
 const built = await buildWorkers();
@@ -104,6 +123,8 @@ if (wanted("bundle")) {
   figures.push({ name: "bundle", label: "bundle of routes/, gzip", unit: "kB", value, target: 100 });
 }
 if (startRounds > 0) figures.push(...(await startFigures()));
+if (wafBench)
+  figures.push(...(await measureWaf(wafBench, await startOrigin(nginx !== undefined), (what) => progress.step(what))));
 if (keyRounds > 0) {
   const { median: value, quartiles } = await measureKeyCheck(keyRounds);
   figures.push({ name: "key", label: "check of a known API key", unit: "µs", value, quartiles, target: 5 });
@@ -125,8 +146,18 @@ const text = options.json
     ? markdownReport(report)
     : plainReport(report);
 // Servers and threads would keep this process; what it has started ends with it.
-const unmeasured = !measuresCpu && wanted("gateway", "limiter", "leased", "resilience", "routes", "startup", "key");
+const unmeasured =
+  !measuresCpu && wanted("gateway", "limiter", "leased", "resilience", "routes", "startup", "key", "waf");
 process.stdout.write(`${text}\n`, () => process.exit(options.strict && (unmeasured || figures.some(missed)) ? 1 : 0));
+
+function wafOptions() {
+  notes.push(
+    `The waf runs the rules of ${options.crs}, blocking at paranoia 1; its figures are what it adds to a request over the same route without it.`,
+  );
+  if (!modsecurityAvailable()) notes.push("libnginx-mod-http-modsecurity is not installed: the waf stands alone.");
+  const { requests, fuzzed } = options;
+  return { rules: resolve(options.crs), rounds, requests, fuzzed, startRounds: Math.min(rounds, START_ROUNDS) };
+}
 
 /** Which rows the parts need; the bare Worker always, to compare with. */
 function rowsWanted(): RowName[] {

@@ -17,8 +17,8 @@ export interface Input {
   readonly stop_magic?: boolean;
 }
 
-/** One character for each byte. */
-export function rawRequest(input: Input): string {
+/** One character for each byte. `version` is the format's: when 1 was in use, go-ftw sent no Content-Length for no data. */
+export function rawRequest(input: Input, version: 1 | 2 = 2): string {
   if (input.encoded_request) return Buffer.from(input.encoded_request, "base64").toString("latin1");
   if (input.raw_request) return bytesOf(input.raw_request);
 
@@ -39,7 +39,7 @@ export function rawRequest(input: Input): string {
   if (valueHas("content-type", "multipart/form-data;")) data = data.replace(/(?<!\r)\n/g, "\r\n");
   if (autocomplete) {
     if (!has("connection")) headers.push(["Connection", "close"]);
-    if (!has("content-length") && (data !== "" || /^POST|PUT|PATCH|DELETE$/.test(method)))
+    if (!has("content-length") && (data !== "" || (version === 2 && /^POST|PUT|PATCH|DELETE$/.test(method))))
       headers.push(["Content-Length", String(data.length)]);
   }
   const line = `${method} ${bytesOf(input.uri ?? "/")} ${bytesOf(input.version ?? "HTTP/1.1")}`;

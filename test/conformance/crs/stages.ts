@@ -82,10 +82,11 @@ function stagesOf(path: string): Stage[] {
   return (file?.tests ?? []).flatMap((test, i) => {
     const name = test.test_title ?? `${rule}-${test.test_id ?? i + 1}`;
     return test.stages.map((entry, j) => {
-      const { input, output } = "stage" in entry ? entry.stage : entry;
+      const first = "stage" in entry;
+      const { input, output } = first ? entry.stage : entry;
       return {
         name: test.stages.length > 1 ? `${name}/${j + 1}` : name,
-        request: rawRequest(input),
+        request: rawRequest(input, first ? 1 : 2),
         expected: expectedOf(output),
         file: path,
       };
