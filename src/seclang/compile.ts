@@ -376,11 +376,22 @@ interface Kept {
   readonly folded: readonly FoldedLink[];
 }
 
+const CASE = new Set<TransformationName>(["lowercase", "uppercase"]);
+/** What they do is the same whatever the letters' case is. */
+const CASELESS = new Set<TransformationName>([
+  "removeNulls",
+  "removeWhitespace",
+  "compressWhitespace",
+  "replaceNulls",
+  "trim",
+  "replaceComments",
+]);
+
 /** Words are found in any case, so what changes nothing else need not be done before they are looked for. */
 function scannedOf(names: readonly TransformationName[]): readonly TransformationName[] {
-  let end = names.length;
-  while (names[end - 1] === "lowercase" || names[end - 1] === "uppercase") end--;
-  return names.slice(0, end);
+  return names.filter(
+    (name, i) => !CASE.has(name) || names.slice(i + 1).some((later) => !CASE.has(later) && !CASELESS.has(later)),
+  );
 }
 
 function checkTarget(collection: string, name: string | undefined): void {

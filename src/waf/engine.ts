@@ -42,6 +42,8 @@ export class Engine {
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
   readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
+  /** By phase, those that remember within one request. */
+  readonly forgetful: ReadonlyMap<Phase, readonly Group[]>;
   /** By rule: whether the prefilter finds it. */
   readonly filtered: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
@@ -58,6 +60,18 @@ export class Engine {
     for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
     this.ranges = ranges;
     this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
+    this.forgetful = new Map(
+      [...this.groups].map(([phase, collections]) => [
+        phase,
+        collections
+          .filter(({ recurs }) => !recurs)
+          .flatMap(({ all, byName, byPattern }) => [
+            ...(all ? [all] : []),
+            ...(byName?.values() ?? []),
+            ...byPattern.map(({ group }) => group),
+          ]),
+      ]),
+    );
   }
 
   /** With options of its own, where several policies share the engine. */

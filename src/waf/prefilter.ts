@@ -35,6 +35,8 @@ export interface Group {
   readonly kinds: number;
   /** Values that no rule of the group matched on, in requests before. */
   readonly clean: Set<string>;
+  /** The same of the present phase of the present request. */
+  readonly cleanNow: Set<string>;
 }
 
 /** Set for every value: of transformations that may change any. */
@@ -58,6 +60,8 @@ export class Prefilter {
   /** By chain: the bits without which it changes nothing, and those without which its last transformation does not. */
   readonly #triggers: readonly number[];
   readonly #ownTriggers: readonly number[];
+  /** By chain: the bits without which it changes nothing but the case of letters. */
+  readonly #scanTriggers: readonly number[];
 
   // Of the present look: what is asked of which value, who is told, and how often somebody was.
   #group: Group = {
@@ -69,6 +73,7 @@ export class Prefilter {
     needless: [],
     kinds: 0,
     clean: new Set(),
+    cleanNow: new Set(),
   };
   #variable: Variable = { key: "", name: "", value: "" };
   #found: (atom: PackAtom, hit: Hit) => void = () => {};
@@ -120,6 +125,12 @@ export class Prefilter {
         last === undefined ? 0 : (chainTriggers[before] as number) | (this.#ownTriggers[chain] as number),
       );
     this.#triggers = chainTriggers;
+    const scanTriggers: number[] = [];
+    for (const { before, last } of pack.chains) {
+      const own = last === undefined ? "" : triggers[last]?.replace(/[A-Z]/g, "");
+      scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
+    }
+    this.#scanTriggers = scanTriggers;
     this.#automaton = new Automaton(pack.tables, masksOf(triggering), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
@@ -141,7 +152,7 @@ export class Prefilter {
     return {
       targets: this.#atoms.map((_, atom) => reading.get(atom)),
       scanned,
-      triggers: scanned.reduce((all, chain) => all | (this.#triggers[chain] as number), 0),
+      triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
       least: this.#chains.map((_, chain) =>
         this.#lengthNeeded(
           chain,
@@ -152,6 +163,7 @@ export class Prefilter {
       needless: wordless.filter((atom) => of(atom).masks.length === 0),
       kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
       clean: new Set(),
+      cleanNow: new Set(),
     };
   }
 
@@ -177,11 +189,17 @@ export class Prefilter {
     return found;
   };
 
+  /** A new phase of a request begins. */
+  begin(groups: Iterable<Group>): void {
+    for (const { cleanNow } of groups) if (cleanNow.size > 0) cleanNow.clear();
+  }
+
   /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
   look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
     const { value } = variable;
-    const { clean } = group;
-    if (recurs && clean.has(value)) return;
+    // One request's list of things says the same thing again and again, too.
+    const clean = recurs ? group.clean : group.cleanNow;
+    if (clean.has(value)) return;
     this.#group = group;
     this.#variable = variable;
     this.#found = found;
@@ -190,7 +208,7 @@ export class Prefilter {
     this.#mask = this.#scan(value) | ALWAYS;
     this.#settle(value, this.#automaton.kinds);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
-    if (!recurs || this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
+    if (this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
     if (clean.size >= MOST_CLEAN) clean.clear();
     clean.add(value);
   }
@@ -199,7 +217,8 @@ export class Prefilter {
     const seen = [value];
     for (let i = 0; i < scanned.length; i++) {
       const chain = scanned[i] as number;
-      if (((this.#triggers[chain] as number) & this.#mask) === 0 || (least[chain] as number) > value.length) continue;
+      if (((this.#scanTriggers[chain] as number) & this.#mask) === 0 || (least[chain] as number) > value.length)
+        continue;
       const text = this.#transformed(chain);
       if (seen.includes(text)) continue;
       seen.push(text);
@@ -242,7 +261,8 @@ export class Prefilter {
     const { masks, scanned, chain, certain, rule } = packed;
     for (let i = 0; i < masks.length; i++) if (((masks[i] as number) & mask) === 0) return;
     // The words may be those of a text that other chains made.
-    if (this.#transformed(scanned) !== text) return;
+    const untouched = ((this.#scanTriggers[scanned] as number) & this.#mask) === 0;
+    if ((untouched ? this.#variable.value : this.#transformed(scanned)) !== text) return;
     this.#asked[atom] = this.#look;
     const seen = this.#transformed(chain);
     // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.

@@ -138,7 +138,8 @@ export class Transaction {
   }
 
   #prefilter(phase: Phase): void {
-    const { prefilter, groups } = this.#engine;
+    const { prefilter, groups, forgetful } = this.#engine;
+    prefilter.begin(forgetful.get(phase) ?? []);
     const found = (atom: PackAtom, hit: Hit): void => {
       const hits = (this.#hits[atom.rule] ??= []);
       hits.push(hit);
