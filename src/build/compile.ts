@@ -26,6 +26,8 @@ export interface Compiled {
   readonly module: RoutesModule;
   /** By id: the rules of the table's wafs. */
   readonly packs: ReadonlyMap<string, EncodedPack>;
+  /** All files that went into the table and the packs, but for wrangler's. */
+  readonly inputs: readonly string[];
   readonly wrangler: string | undefined;
   /** What was proved of the table and is no problem. */
   readonly proved: readonly Proved[];
@@ -43,13 +45,14 @@ export async function planRoutes(routes: string): Promise<Pick<Compiled, "table"
 export async function compileRoutes({ routes, config, notes = false }: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
-  const { table, declarations, references, packs } = plan(module);
+  const { table, declarations, references, packs, ruleFiles } = plan(module);
   const wrangler = config ?? (await wranglerFileFor(module.file));
   if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
   // Of a table with holes nothing is true.
   const proved = problems.count === 0 ? prove(table, module, declarations, notes) : [];
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
-  return { table, sources: sourcesOf(declarations, module), module, packs, wrangler, proved };
+  const inputs = [...module.inputs, ...ruleFiles];
+  return { table, sources: sourcesOf(declarations, module), module, packs, inputs, wrangler, proved };
 }
 
 function sourcesOf(declarations: Planned["declarations"], { problems }: RoutesModule): Record<string, string> {

@@ -60,6 +60,8 @@ export interface Planned {
   readonly references: ReadonlyMap<string, Declared>;
   /** By id: the rules of wafs. */
   readonly packs: RuleSets["packs"];
+  /** Files of rules that went into them. */
+  readonly ruleFiles: RuleSets["files"];
 }
 
 export function planTable(gateway: GatewayDeclaration, problems: Problems): Planned {
@@ -169,6 +171,7 @@ class Plan {
       declarations: this.#declarations,
       references: this.#references,
       packs: this.#ruleSets.packs,
+      ruleFiles: this.#ruleSets.files,
     };
   }
 

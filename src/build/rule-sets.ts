@@ -16,6 +16,8 @@ interface Built {
 
 export class RuleSets {
   readonly packs = new Map<string, EncodedPack>();
+  /** All files of rules that were read. */
+  readonly files = new Set<string>();
   readonly #built = new Map<string, Built | undefined>();
 
   /** Undefined when there are problems, which are told. */
@@ -58,6 +60,7 @@ export class RuleSets {
 
   #build(folder: string, asked: Parameters<typeof compileRules>[1], problems: Problems): Built | undefined {
     const compiled = compileRules(folder, asked);
+    for (const file of compiled.files) this.files.add(file);
     for (const { file, line, rule, message, fix } of compiled.problems)
       problems.addAt(file, line, rule === undefined ? "rules" : `rule ${rule}`, message, fix);
     if (compiled.problems.length > 0) return undefined;

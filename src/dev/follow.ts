@@ -114,10 +114,10 @@ export async function followRoutes(options: FollowOptions): Promise<Following> {
     cron = setInterval(run, EVERY_MINUTE);
   }
 
-  function watchedFor({ module, wrangler }: Compiled): Watched {
+  function watchedFor({ module, inputs, wrangler }: Compiled): Watched {
     const given = resolve(routes);
     return {
-      sources: module.inputs,
+      sources: inputs,
       files: environmentFiles(wrangler),
       // New files of a folder that is the routes module are for it; those beside a module that is a file need not be.
       ...(given !== module.file && { folder: given }),

@@ -2,8 +2,8 @@
  * The client's going away before it has its answer.
  *
  * The runtime keeps what listens to a request's signal, and all that this refers to, until V8 collects the whole heap. A listener that
- * saw the exchange had 8 KB of every request outlive the young generation, and moving them took 100 µs per request, a seventh of all
- * its time (measured, by V8's --trace-gc). So what listens refers to this object alone, and this lets go of what it was to call.
+ * saw the exchange had every request outlive the young generation, and moving them took several times as long as collecting the rest
+ * (V8's --trace-gc). So what listens refers to this object alone, and this lets go of what it was to call.
  */
 export class Departure {
   #calls: (() => void)[] = [];

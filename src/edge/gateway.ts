@@ -45,8 +45,7 @@ export function createGateway(parts: GatewayParts): Hono<GatewayEnv> {
   app.all("*", (c) => {
     const departure = new Departure(c.req.raw.signal);
     const answered = answer(c, isolate, departure);
-    // Else the runtime would end the request together with its client, and there would be no record of it. Not for the others, since
-    // it costs as much as a timer.
+    // Else the runtime would end the request together with its client, and there would be no record of it.
     departure.whenGone(() => c.executionCtx.waitUntil(answered));
     return answered;
   });

@@ -2,6 +2,7 @@
  * What the gateway would do with one request, and why: by the edge's own code over the compiled table, in this process and without
  * asking anybody. What only others know is assumed, and told.
  */
+
 import type { MiddlewareHandler } from "hono";
 import { cookieValue, portOf, queryValue, readTarget } from "../edge/request-target.ts";
 import type { AssumedCaller } from "../offline/callers.ts";
@@ -13,6 +14,7 @@ import type { DecisionRecord, HeaderEdit } from "../policies/contract.ts";
 import { indexMatches, Matcher, type MatchIndex } from "../table/match.ts";
 import { problems } from "../table/problems.ts";
 import type { ArmAction, PolicyMode, RouteTable, TableAction, TableRoute } from "../table/table.ts";
+import type { EncodedPack } from "../waf/pack-encoding.ts";
 import { candidatesOf, isSensitive, matchText, type NearRoute } from "./candidates.ts";
 import { freshStore } from "./fresh-store.ts";
 import { inputsOf } from "./inputs.ts";
@@ -26,6 +28,8 @@ export interface Subject {
   /** Variables, as wrangler's configuration has them. */
   readonly texts: Readonly<Record<string, unknown>>;
   readonly middleware?: Readonly<Record<string, MiddlewareHandler>>;
+  /** Rules of the table's wafs, by id. */
+  readonly packs?: ReadonlyMap<string, EncodedPack>;
 }
 
 export interface AskedRequest {
@@ -117,6 +121,7 @@ export async function explain(subject: Subject, asked: AskedRequest): Promise<Ex
     texts: subject.texts,
     clock: new Clock(Date.now()),
     ...(subject.middleware && { middleware: subject.middleware }),
+    ...(subject.packs && { packs: subject.packs }),
     cluster: () => new Response("", { status: 200 }),
     store: freshStore,
     provider: (request) => (asked.online ? fetch(request) : provided(request, issuer)),
@@ -345,6 +350,7 @@ function assumed(
     texts.push("whoever else is asked about credentials does not answer");
   if (used("middleware") && !subject.middleware)
     texts.push("middleware lets the request pass: its code is not in the table");
+  if (used("waf") && !subject.packs) texts.push("waf lets the request pass: its rules are not in the table");
   if (record.armBy === "request") texts.push("the arm was drawn; another request may get another one");
   if (record.armBy === "new-cookie") texts.push("the arm was drawn, and a cookie keeps the client on it");
   if (record.armBy === "client") texts.push("the arm goes by the client's address and User-Agent");

@@ -42,6 +42,12 @@ export function inputsOf(step: PolicyStep, situation: Situation): string[] {
       return [`${ownLimit(config, caller) ?? config.limit} at a time`, ...keysOf(step.limits)];
     case "filter":
       return [`refuses from a score of ${config.threshold}`, ...(config.body ? [] : ["does not look at the body"])];
+    case "waf":
+      return [
+        `rules ${config.pack}`,
+        ...(config.sample === 100 ? [] : [`looks at ${config.sample} of a hundred requests`]),
+        ...(config.body ? [] : ["does not look at the body"]),
+      ];
     case "middleware":
       return [`${config.name}`];
     case "securityHeaders":

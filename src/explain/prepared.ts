@@ -60,7 +60,9 @@ function removeOthers(file: string): void {
     if (other.startsWith("code-") && other !== basename(file)) rmSync(join(FOLDER, other), { force: true });
 }
 
-interface KeptSubject extends Omit<Subject, "middleware"> {
+interface KeptSubject extends Omit<Subject, "middleware" | "packs"> {
+  /** The bytes of each in base64. */
+  readonly packs: readonly (readonly [id: string, json: string, bytes: string])[];
   readonly inputs: readonly string[];
   readonly stamp: string;
 }
@@ -73,20 +75,24 @@ export async function subjectOf(options: SubjectOptions): Promise<Subject> {
     .digest("hex");
   const file = join(FOLDER, `table-${name.slice(0, 16)}.json`);
   const kept = parse(file) as KeptSubject | undefined;
-  if (kept && kept.stamp === stampOf(kept.inputs) && !hasFunctions(kept.table)) return kept;
+  if (kept && kept.stamp === stampOf(kept.inputs) && !hasFunctions(kept.table)) {
+    const packs = kept.packs.map(([id, json, bytes]) => [id, { json, bytes: Buffer.from(bytes, "base64") }] as const);
+    return { ...kept, packs: new Map(packs) };
+  }
   const [{ compileRoutes }, { indexMatches }] = await Promise.all([
     import("../build/compile.ts"),
     import("../table/match.ts"),
   ]);
-  const { table, sources, module, wrangler } = await compileRoutes(options);
+  const { table, sources, module, packs, inputs: read, wrangler } = await compileRoutes(options);
   const index = indexMatches(table.routes, table.listeners);
-  const subject = { table, index, sources, texts: await variables(wrangler) };
+  const subject = { table, index, sources, packs, texts: await variables(wrangler) };
   if (hasFunctions(table)) {
     const { middlewareByPlace } = await import("../config/entries.ts");
     return { ...subject, middleware: middlewareByPlace(module.exported) };
   }
-  const inputs = [...module.inputs, ...(wrangler ? [wrangler] : []), ...ownFiles()];
-  keep(file, JSON.stringify({ ...subject, inputs, stamp: stampOf(inputs) }));
+  const inputs = [...read, ...(wrangler ? [wrangler] : []), ...ownFiles()];
+  const rules = [...packs].map(([id, { json, bytes }]) => [id, json, Buffer.from(bytes).toString("base64")]);
+  keep(file, JSON.stringify({ ...subject, packs: rules, inputs, stamp: stampOf(inputs) }));
   return subject;
 }
 

@@ -8,8 +8,10 @@ import { HTTPException } from "hono/http-exception";
 import { createGateway } from "../edge/gateway.ts";
 import type { Caller, DecisionRecord, Exchange, HeaderEdit, PolicyRun, PolicyVerdict } from "../policies/contract.ts";
 import { authenticates } from "../policies/order.ts";
+import type { WafConfig } from "../policies/waf.ts";
 import { indexMatches, type MatchIndex } from "../table/match.ts";
 import type { PolicyMode, PolicyName, RouteTable, TableMatch } from "../table/table.ts";
+import { decodePack, type EncodedPack } from "../waf/pack-encoding.ts";
 import { type AssumedCaller, assuming } from "./callers.ts";
 import type { Clock } from "./clock.ts";
 import { clusterAddresses, offlineEnvironment } from "./environment.ts";
@@ -25,6 +27,8 @@ export interface OfflineParts {
   readonly clock: Clock;
   /** Functions of the routes module, by place; of a table that has come without them, `next()` alone. */
   readonly middleware?: Readonly<Record<string, MiddlewareHandler>>;
+  /** Rules of the table's wafs, by id; of a table that has come without them, every request passes. */
+  readonly packs?: ReadonlyMap<string, EncodedPack>;
   /** Answers for a cluster. */
   cluster(request: ClusterRequest): Response | Promise<Response>;
   /** Answers for the store, in Upstash's REST protocol. */
@@ -110,7 +114,7 @@ export class OfflineGateway {
 
   constructor(parts: OfflineParts) {
     this.#parts = parts;
-    const { table, index = indexMatches(table.routes, table.listeners), middleware } = parts;
+    const { table, index = indexMatches(table.routes, table.listeners), middleware, packs = new Map() } = parts;
     this.#env = offlineEnvironment(table, parts.texts, (binding, url, init) => this.#ask(url, init, binding));
     this.#isCluster = clusterAddresses(table, this.#env);
     const { store } = table.gateway;
@@ -119,7 +123,8 @@ export class OfflineGateway {
     this.#app = createGateway({
       table,
       index,
-      runs: this.#tracedRuns(),
+      runs: this.#tracedRuns(packs),
+      packs: Object.fromEntries([...packs].map(([id, { json, bytes }]) => [id, decodePack(json, bytes)])),
       authenticators,
       middleware: middleware
         ? Object.fromEntries(Object.entries(middleware).map(([place, handler]) => [place, withOurErrors(handler)]))
@@ -207,12 +212,15 @@ export class OfflineGateway {
     }
   }
 
-  #tracedRuns() {
+  #tracedRuns(packs: ReadonlyMap<string, EncodedPack>) {
     const assumed = () => this.#traces.getStore()?.as;
     // biome-ignore lint/suspicious/noExplicitAny: each run knows its own configuration's type
     const traced: Partial<Record<PolicyName, PolicyRun<any>>> = {};
     for (const [name, own] of Object.entries(runs) as [PolicyName, PolicyRun<unknown>][])
       traced[name] = this.#traced(name, authenticates(name) ? assuming(name, assumed) : own);
+    const { waf } = traced;
+    traced.waf = (config: WafConfig, runtime, mode) =>
+      packs.has(config.pack) && waf ? waf(config, runtime, mode) : (_, next) => next();
     return traced;
   }
 

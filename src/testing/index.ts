@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { compileRoutes } from "../build/compile.ts";
+import { type Compiled, compileRoutes } from "../build/compile.ts";
 import { parseWrangler } from "../build/environment.ts";
 import { parseDuration } from "../config/duration.ts";
 import { middlewareByPlace } from "../config/entries.ts";
@@ -95,21 +95,22 @@ export interface TokenClaims {
 export async function testGateway(routes: string | URL, options: TestGatewayOptions = {}): Promise<TestGateway> {
   const path = routes instanceof URL ? fileURLToPath(routes) : routes;
   const { config } = options;
-  const { table, module, wrangler } = await compiledOnce(path, config);
+  const compiled = await compiledOnce(path, config);
+  const { module, wrangler } = compiled;
   const vars = wrangler ? (parseWrangler(wrangler, await readFile(wrangler, "utf8")).vars ?? {}) : {};
-  return new TestGateway(table, middlewareByPlace(module.exported), { ...vars, ...options.env }, options);
+  return new TestGateway(compiled, middlewareByPlace(module.exported), { ...vars, ...options.env }, options);
 }
 
 const MOST_TURNS = 20;
 
-const compiled = new Map<string, ReturnType<typeof compileRoutes>>();
+const known = new Map<string, ReturnType<typeof compileRoutes>>();
 
 /** Each routes module, once for a test file: it takes longer than most tests. */
 function compiledOnce(routes: string, config: string | undefined): ReturnType<typeof compileRoutes> {
   const key = JSON.stringify([resolve(routes), config]);
-  const known = compiled.get(key) ?? compileRoutes({ routes, ...(config !== undefined && { config }) });
-  compiled.set(key, known);
-  return known;
+  const compiled = known.get(key) ?? compileRoutes({ routes, ...(config !== undefined && { config }) });
+  known.set(key, compiled);
+  return compiled;
 }
 
 export class TestGateway {
@@ -125,7 +126,7 @@ export class TestGateway {
 
   /** @internal Made by `testGateway`. */
   constructor(
-    table: RouteTable,
+    { table, packs }: Pick<Compiled, "table" | "packs">,
     middleware: ReturnType<typeof middlewareByPlace>,
     texts: Readonly<Record<string, unknown>>,
     { now = Date.now(), host, upstream, provider }: TestGatewayOptions,
@@ -139,6 +140,7 @@ export class TestGateway {
     this.#host = host ?? hosts.find((name) => /^[^*]*\.[^*\d][^*]*$/.test(name)) ?? hosts[0] ?? "localhost";
     this.#gateway = new OfflineGateway({
       table,
+      packs,
       texts,
       clock: this.#clock,
       middleware,
