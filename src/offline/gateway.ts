@@ -218,9 +218,10 @@ export class OfflineGateway {
     const traced: Partial<Record<PolicyName, PolicyRun<any>>> = {};
     for (const [name, own] of Object.entries(runs) as [PolicyName, PolicyRun<unknown>][])
       traced[name] = this.#traced(name, authenticates(name) ? assuming(name, assumed) : own);
-    const { waf } = traced;
-    traced.waf = (config: WafConfig, runtime, mode) =>
-      packs.has(config.pack) && waf ? waf(config, runtime, mode) : (_, next) => next();
+    const { waf } = runs;
+    traced.waf = this.#traced("waf", (config, runtime, mode) =>
+      packs.has((config as WafConfig).pack) ? waf(config, runtime, mode) : (_, next) => next(),
+    );
     return traced;
   }
 

@@ -38,6 +38,20 @@ test("explains by the routes and by a built table alike, for people and for scri
   });
 });
 
+test("asks the rules of a waf, also from what was compiled before, and says where it has none", async () => {
+  const routes = ["--routes", "test/testing/firewall.ts"];
+  const attack = ["explain", "GET", "https://shop.example.com/?q=1+union+select+2"];
+  const without = join(folder, "firewall");
+  await emit(await compileRoutes({ routes: "test/testing/firewall.ts" }), without);
+  const first = await gateway([...attack, ...routes, "--json"]);
+  const [second, table] = await Promise.all([
+    gateway([...attack, ...routes, "--json"]),
+    gateway([...attack, "--table", join(without, "table.json")]),
+  ]);
+  for (const { out } of [first, second]) expect(JSON.parse(out).answer).toMatchObject({ reason: "request-filtered" });
+  expect(table.out).toContain("waf lets the request pass: its rules are not in the table");
+});
+
 test("says what is wrong with how it was asked", async () => {
   const [header, live, secret, file] = await Promise.all([
     gateway(["explain", "GET", "/", "-H", "no colon"]),

@@ -155,3 +155,11 @@ test("routes that do not compile are refused as in the build, and so is a time t
   const gateway = await start();
   await expect(gateway.advance("soon")).rejects.toThrow("soon is no duration");
 });
+
+test("a waf refuses by its rules, as in the Worker", async () => {
+  const gateway = await testGateway(new URL("./firewall.ts", import.meta.url), { env });
+  gateway.upstream(() => new Response("ok"));
+  expect((await gateway.fetch("GET", "/search?q=plain")).status).toBe(200);
+  const refused = await gateway.fetch("GET", "/search?q=1+union+select+2");
+  expect([refused.status, refused.reason, refused.upstream.length]).toEqual([403, "request-filtered", 0]);
+});
