@@ -39,7 +39,7 @@ export function candidatesOf(
   winner: Candidate | undefined,
 ): Candidates {
   const exactly = table.gateway.semantics === "gateway-api";
-  const fitting = matcher.candidates(request.host, request.path, request);
+  const fitting = matcher.candidates(request.host, request.path, request).flat();
   const near = (candidate: Candidate): NearRoute => {
     const { route, match } = declared(table, candidate);
     return { route: route.id, match: matchText(match), lacks: lacks(match, request, exactly) };
