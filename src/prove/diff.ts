@@ -267,7 +267,9 @@ function weakerGateway(before: RouteTable, now: RouteTable): TableWeakening[] {
     const old = before.consumers[name];
     // Limits that go by plans are told of each route; which plan somebody has is of no route.
     if (old && old.plan !== plan)
-      messages.push(`consumer ${name} has ${plan ? `the plan ${plan}` : "no plan"} instead of ${old.plan ?? "none"}, with other limits`);
+      messages.push(
+        `consumer ${name} has ${plan ? `the plan ${plan}` : "no plan"} instead of ${old.plan ?? "none"}, with other limits`,
+      );
     const fresh = groups.filter((group) => !old?.groups?.includes(group));
     if (old && fresh.length > 0) messages.push(`consumer ${name} is in more groups: ${fresh.join(", ")}`);
   }

@@ -150,7 +150,8 @@ describe("formats", () => {
   });
 
   test("what nginx escapes in its log is what came", () => {
-    const line = '203.0.113.9 - - [28/Nov/2026:10:00:00 +0100] "GET /caf\\xC3\\xA9?q=\\x22a HTTP/1.1" 200 5 "-" "\\x22b"';
+    const line =
+      '203.0.113.9 - - [28/Nov/2026:10:00:00 +0100] "GET /caf\\xC3\\xA9?q=\\x22a HTTP/1.1" 200 5 "-" "\\x22b"';
     const request = readLine(line, "h.example.com") as LoggedRequest;
     expect(request.url).toBe("https://h.example.com/caf%C3%A9?q=%22a");
     expect([request.query("q"), request.header("user-agent")]).toEqual(['"a', '"b']);
