@@ -5,6 +5,7 @@ import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { compileRoutes, planRoutes } from "../../src/build/compile.ts";
+import { eachLine } from "../../src/replay/lines.ts";
 import { type LoggedRequest, readHar, readLine } from "../../src/replay/logged.ts";
 import { Replay, type ReplayReport } from "../../src/replay/replay.ts";
 import { nameOf, Router, routeBoth } from "../../src/replay/routing.ts";
@@ -212,6 +213,16 @@ async function sameAsMatcher(table: RouteTable): Promise<void> {
     { numRuns: 2_000 },
   );
 }
+
+test("what has no line ends is one line, of which no more than its beginning is kept", async () => {
+  const log = join(folder, "endless.log");
+  writeFileSync(log, `${"x".repeat(5 << 20)}\nlast`);
+  const lines: number[] = [];
+  await eachLine(log, (line) => lines.push(line.length));
+  expect(lines.length).toBe(2);
+  expect(lines[0]).toBeLessThan(3 << 20);
+  expect(lines[1]).toBe(4);
+});
 
 test("the command reads plain and packed logs, and ends as it is told to", async () => {
   const log = join(folder, "records.log");
