@@ -105,8 +105,8 @@ function claiming(quantifier: "every" | "no", selection: Selection, place: Decla
   return {
     under: (path) => more({ under: [...(selection.under ?? []), path] }),
     on: (host) => more({ hosts: [...(selection.hosts ?? []), host] }),
-    taking: (...methods) => more({ methods }),
-    of: (...apis) => more({ apis }),
+    taking: (...methods) => more({ methods: both(selection.methods, methods) }),
+    of: (...apis) => more({ apis: both(selection.apis, apis) }),
     reaches: (target) => more({ reaches: [...(selection.reaches ?? []), nameOf(target)] }),
     except: (...routes) => more({ except: [...(selection.except ?? []), ...routes] }),
     requires: claim("requires"),
@@ -115,6 +115,10 @@ function claiming(quantifier: "every" | "no", selection: Selection, place: Decla
     with: claim("with"),
   };
 }
+
+/** What is said a second time narrows down what the first one left. */
+const both = (before: readonly string[] | undefined, now: readonly string[]): readonly string[] =>
+  before ? before.filter((one) => now.includes(one)) : now;
 
 const nameOf = (target: BackendName | Cluster | undefined): string =>
   target === undefined ? "" : "declaration" in target ? target.declaration.name : target.name;

@@ -1,4 +1,5 @@
 /** Why a route was not the one: what a request lacks for each that its host and path fit, and for those that it nearly fits. */
+import { commonHost } from "../table/listener.ts";
 import {
   type Candidate,
   compareMatches,
@@ -39,7 +40,9 @@ export function candidatesOf(
   winner: Candidate | undefined,
 ): Candidates {
   const exactly = table.gateway.semantics === "gateway-api";
-  const fitting = matcher.candidates(request.host, request.path, request);
+  const all = matcher.candidates(request.host, request.path, request).flat();
+  // A route for two hosts that both fit comes once for each; the narrower one goes first.
+  const fitting = [...new Map(all.map((candidate) => [candidate.join(), candidate])).values()];
   const near = (candidate: Candidate): NearRoute => {
     const { route, match } = declared(table, candidate);
     return { route: route.id, match: matchText(match), lacks: lacks(match, request, exactly) };
@@ -49,7 +52,9 @@ export function candidatesOf(
     return { lost: [], behind: [], nearest: nearest.slice(0, MOST_NEAREST) };
   }
   const at = fitting.findIndex(([route, match]) => route === winner[0] && match === winner[1]);
-  const best = declared(table, winner).match;
+  const best = declared(table, winner);
+  const { listener } = matcher.match(request);
+  const hostOf = ({ hosts }: TableRoute) => nearestHost(hosts, request.host, table.listeners?.[listener ?? -1]?.host);
   const lost = fitting.slice(0, Math.max(0, at)).map((candidate) => {
     const one = near(candidate);
     if (one.lacks.length > 0) return one;
@@ -57,11 +62,23 @@ export function candidatesOf(
   });
   const behind = fitting
     .slice(at + 1)
-    .map((candidate) => ({ ...near(candidate), behind: why(best, declared(table, candidate).match) }))
+    .map((candidate) => {
+      const { route, match } = declared(table, candidate);
+      const host = hostOf(route);
+      const wider = host !== hostOf(best.route);
+      return { ...near(candidate), behind: wider ? `its host ${host} is less specific` : why(best.match, match) };
+    })
     .filter((one) => one.lacks.length === 0 && one.route !== table.routes[winner[0]]?.id)
     .slice(0, MOST_BEHIND);
   return { lost, behind, nearest: [] };
 }
+
+/** The narrowest of the hosts that fit, as far as the listener leaves it. */
+const nearestHost = (hosts: readonly string[], host: string, listened = "*"): string =>
+  hosts
+    .flatMap((one) => commonHost(one, listened) ?? [])
+    .filter((one) => fitsHost(one, host))
+    .reduce((narrow, one) => commonHost(narrow, one) ?? narrow, "*");
 
 const declared = ({ routes }: RouteTable, [at, matchAt]: Candidate) => {
   const route = routes[at] as TableRoute;

@@ -263,8 +263,13 @@ function weakerGateway(before: RouteTable, now: RouteTable): TableWeakening[] {
     messages.push("gateway appends to X-Forwarded-For, so that origins see what clients put there");
   for (const [name, cluster] of Object.entries(now.clusters))
     if (before.clusters[name]?.assertion && !cluster.assertion) messages.push(`cluster ${name} gets no assertion`);
-  for (const [name, { groups = [] }] of Object.entries(now.consumers)) {
+  for (const [name, { groups = [], plan }] of Object.entries(now.consumers)) {
     const old = before.consumers[name];
+    // Limits that go by plans are told of each route; which plan somebody has is of no route.
+    if (old && old.plan !== plan)
+      messages.push(
+        `consumer ${name} has ${plan ? `the plan ${plan}` : "no plan"} instead of ${old.plan ?? "none"}, with other limits`,
+      );
     const fresh = groups.filter((group) => !old?.groups?.includes(group));
     if (old && fresh.length > 0) messages.push(`consumer ${name} is in more groups: ${fresh.join(", ")}`);
   }

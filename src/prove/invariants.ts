@@ -5,6 +5,7 @@ import type { IpFilterConfig } from "../policies/ip-filter.ts";
 import { authenticates, policyOrder } from "../policies/order.ts";
 import type { ScopesConfig } from "../policies/scopes.ts";
 import { parseRange } from "../table/cidr.ts";
+import { normalisePath } from "../table/path.ts";
 import type { PolicyName, RouteTable, TablePolicy, TableRoute } from "../table/table.ts";
 import { firstAddress, passing, without } from "./address-set.ts";
 import type { TableRequests } from "./answers.ts";
@@ -171,6 +172,23 @@ function mistakeIn(table: RouteTable, { selection, claim, policies }: InvariantD
   for (const path of selection.under ?? [])
     if (!/^\/[^*?#]*(?:\/\*)?$/.test(path))
       return { message: `is about "${path}", which is no path`, fix: 'write "/admin"' };
+  for (const path of selection.under ?? []) {
+    const normal = normalIn(table, path);
+    if (normal !== path)
+      return {
+        message: `is about "${path}", which no request has as its path`,
+        fix: normal === undefined ? "write a path that the gateway accepts" : `write "${normal}", as requests are read`,
+      };
+  }
+  for (const host of selection.hosts ?? [])
+    if (!/^(?:\*\.)?(?:\[[0-9a-f:.]+\]|[^A-Z:/*\s]+)$|^\*$/.test(host))
+      return {
+        message: `is about "${host}", which is no host`,
+        fix: 'write "api.example.com" or "*.example.com", in lower case and without a port',
+      };
+  for (const method of selection.methods ?? [])
+    if (method !== method.toUpperCase())
+      return { message: `is about "${method}", which is no method`, fix: `write "${method.toUpperCase()}"` };
   const ids = new Set(table.routes.map(({ id }) => id));
   for (const id of selection.except ?? [])
     if (!ids.has(id))
@@ -206,6 +224,14 @@ function mistakeIn(table: RouteTable, { selection, claim, policies }: InvariantD
       };
   }
   return undefined;
+}
+
+/** The path as the gateway spells it (table/path.ts), with parameters as they are; undefined: none that could be proposed. */
+function normalIn({ gateway: { escapedSlashes } }: RouteTable, path: string): string | undefined {
+  const plain = path.replace(/\*$/, "").replace(/\/\{[^/{}]*\}(?=\/|$)/g, "/x");
+  const normal = normalisePath(plain, { escapedSlashes });
+  if (normal.refused === undefined && normal.path === plain) return path;
+  return normal.refused !== undefined || path.includes("{") ? undefined : normal.path;
 }
 
 const names = new Set<unknown>(policyOrder.map(({ policy }) => policy));

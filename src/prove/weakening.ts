@@ -83,12 +83,42 @@ function tellAuthenticator(tell: Tell, old: TablePolicy | undefined, now: TableP
   for (const one of fresh) {
     const before = leaves.find(({ policy }) => policy === one.policy);
     if (before && !same(before.config, one.config))
-      tell(one.policy, ...weakerMembers(one.policy, before.config, one.config, AUTHENTICATORS[one.policy]));
+      tell(
+        one.policy,
+        ...weakerMembers(one.policy, before.config, one.config, AUTHENTICATORS[one.policy]),
+        ...moreForCallers(one.policy, before.config, one.config),
+      );
   }
 }
 
 const leavesOf = (member: MemberPolicy): MemberPolicy[] =>
   member.policy === "anyOf" || member.policy === "allOf" ? membersOf(member).flatMap(leavesOf) : [member];
+
+/** Whom an authenticating policy knows, as far as that is told by name. */
+interface Callers {
+  readonly users?: Readonly<Record<string, { readonly scopes: readonly string[] }>>;
+  readonly keys?: unknown;
+  readonly consumers?: readonly { readonly name: string }[];
+  readonly requireConsumer?: boolean;
+}
+
+/** Of users of basic and keys of hmac more scopes; where a consumer is required, more of them or others. */
+function moreForCallers(policy: PolicyName, before: unknown, now: unknown): string[] {
+  const [old, fresh] = [before, now] as [Callers, Callers];
+  if (fresh.requireConsumer) {
+    const added = (fresh.consumers ?? []).filter((one) => !old.consumers?.some((known) => same(known, one)));
+    return old.requireConsumer && added.length > 0
+      ? [`${policy} has more consumers: ${added.map(({ name }) => name).join(", ")}`]
+      : [];
+  }
+  if (policy !== "basic" && policy !== "hmac") return [];
+  const named = ({ users, keys }: Callers) => (users ?? keys) as NonNullable<Callers["users"]>;
+  return Object.entries(named(fresh)).flatMap(([name, { scopes }]) => {
+    const known = named(old)[name];
+    const added = known ? scopes.filter((scope) => !known.scopes.includes(scope)) : [];
+    return added.length > 0 ? [`${policy} gives ${name} more scopes: ${added.join(", ")}`] : [];
+  });
+}
 
 const CLAIMS: ConfigRules = { issuer: "fewer", requireConsumer: "on" };
 const TOKEN: ConfigRules = {
@@ -203,14 +233,17 @@ function weakerLimits(old: readonly RateLimitConfig[], now: readonly RateLimitCo
       );
     }
     for (const one of alike) {
-      for (const [name, limit] of Object.entries(one.consumers)) {
-        const before = config.consumers[name] ?? config.limits[0];
-        if (before && limit.quota / limit.window > before.quota / before.window)
+      // A consumer of its own limit before goes by everybody's where that is gone.
+      for (const name of Object.keys({ ...config.consumers, ...one.consumers })) {
+        const [before, limit] = [config.consumers[name] ?? config.limits[0], one.consumers[name] ?? one.limits[0]];
+        if (before && limit && limit.quota / limit.window > before.quota / before.window)
           changes.push(`lets the consumer ${name} have ${shownLimit(limit)} instead of ${shownLimit(before)}`);
       }
-      for (const [name, planned] of Object.entries(one.plans ?? {}))
-        if (!same(planned, config.plans?.[name])) changes.push(`has other limits for the plan ${name}`);
+      for (const name of Object.keys({ ...config.plans, ...one.plans }))
+        if (!same(one.plans?.[name], config.plans?.[name])) changes.push(`has other limits for the plan ${name}`);
       if (one.cost < config.cost) changes.push(`takes ${one.cost} for a request instead of ${config.cost}`);
+      if (config.costHeader !== undefined && one.costHeader !== config.costHeader)
+        changes.push(`no longer takes what the response says in ${config.costHeader}`);
       changes.push(...weakerFailure(config.onStoreFailure, one.onStoreFailure));
     }
   }
@@ -227,12 +260,16 @@ function weakerCaps(old: readonly ConcurrencyConfig[], now: readonly Concurrency
     const alike = now.filter(({ per, shared }) => same(per, config.per) && shared === config.shared);
     const [one] = alike.toSorted((a, b) => a.limit - b.limit);
     if (!one) return [`no longer caps ${JSON.stringify(config.per)} at ${config.limit}`];
-    const raised = Object.entries(one.consumers).filter(
-      ([name, limit]) => limit > (config.consumers[name] ?? config.limit),
-    );
+    const raised = Object.keys({ ...config.consumers, ...one.consumers })
+      .map((name) => [name, one.consumers[name] ?? one.limit] as const)
+      .filter(([name, limit]) => limit > (config.consumers[name] ?? config.limit));
+    const planned = Object.keys({ ...config.plans, ...one.plans })
+      .map((name) => [name, one.plans[name] ?? one.limit] as const)
+      .filter(([name, limit]) => limit > (config.plans[name] ?? config.limit));
     return [
       ...(one.limit > config.limit ? [`lets ${one.limit} be under way instead of ${config.limit}`] : []),
       ...raised.map(([name, limit]) => `lets the consumer ${name} have ${limit} under way`),
+      ...planned.map(([name, limit]) => `lets the plan ${name} have ${limit} under way`),
       ...weakerFailure(config.onStoreFailure, one.onStoreFailure),
     ];
   });

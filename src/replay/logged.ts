@@ -41,9 +41,12 @@ function readRecord(line: string): LoggedRequest | undefined {
   } catch {
     return undefined;
   }
-  const { v, method, host, path, client, time } = record;
+  const { v, method, host, path, client, time, policies } = record;
   if (v !== 1 || typeof method !== "string" || typeof path !== "string" || typeof record.status !== "number")
     return undefined;
+  // A line that was cut or made by somebody else: what it says of policies is looked at without asking again.
+  if (![host, client, time].every((one) => one === undefined || typeof one === "string")) return undefined;
+  if (!Array.isArray(policies) || !policies.every((one) => typeof one?.policy === "string")) return undefined;
   // Of what was refused as it came, the path is the URL.
   const url = host ? `https://${host}${path}` : path;
   return {
@@ -65,7 +68,9 @@ const COMBINED =
 function readCombined(line: string, host: string): LoggedRequest | undefined {
   const found = COMBINED.exec(line);
   if (!found) return undefined;
-  const [, client = "", time = "", method = "", target = "", referer, agent] = found;
+  const [, client = "", time = "", method = "", logged = "", referer, agent] = found;
+  // nginx writes quotes, backslashes and what is no visible ASCII as `\xE9`.
+  const target = logged.replace(/\\x([0-9A-F]{2})/g, "%$1");
   const url = target.startsWith("/") ? `https://${host}${target}` : target;
   if (!/^https?:\/\//.test(url)) return undefined;
   const said: Record<string, Known> = { referer: absent(referer), "user-agent": absent(agent), host: undefined };
@@ -80,7 +85,10 @@ function readCombined(line: string, host: string): LoggedRequest | undefined {
   };
 }
 
-const absent = (text: string | undefined): Known => (text === "-" ? null : text);
+const absent = (text: string | undefined): Known =>
+  text === "-"
+    ? null
+    : text?.replace(/\\x([0-9A-F]{2})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
 
 function queryOf(url: string): LoggedRequest["query"] {
   const question = url.indexOf("?");

@@ -83,7 +83,8 @@ export class Outcomes {
         const config = prepared.config as RateLimitConfig;
         const group = limitsFor(config, request, this.#table);
         for (const limit of group) {
-          limits.push(`${limit.quota} per ${limit.window / 1_000}s by ${config.per.map(keyText).join("+")}`);
+          const only = enforced ? "" : ", reported only";
+          limits.push(`${limit.quota} per ${limit.window / 1_000}s by ${config.per.map(keyText).join("+")}${only}`);
           if (enforced) hourly = Math.min(hourly, (limit.quota * 3_600_000) / limit.window);
         }
         if (denied !== undefined || !enforced) continue;

@@ -43,7 +43,7 @@ export class Router {
     return target;
   }
 
-  candidates(target: RequestTarget, { record }: LoggedRequest): Candidate[] {
+  candidates(target: RequestTarget, { record }: LoggedRequest): Candidate[][] {
     const { host, path, scheme } = target;
     if (!record) return this.#matcher.candidates(host, path, { scheme, port: portOf(target) });
     // A record tells of scheme and port by the listener alone.
@@ -55,31 +55,29 @@ export class Router {
     return this.table.routes[route]?.matches[match] as TableMatch;
   }
 
-  /** The matcher's choice among `candidates`, by `holds`. */
-  choose(candidates: readonly Candidate[], method: string, holds: (match: TableMatch) => boolean): Routed {
+  /** The matcher's choice among `lists`, by `holds`. */
+  choose(lists: readonly Candidate[][], method: string, holds: (match: TableMatch) => boolean): Routed {
     const headByGet = method === "HEAD" && !this.#exactly;
-    let byGet: Candidate | undefined;
     let otherMethods = false;
-    for (const candidate of candidates) {
-      const match = this.matchOf(candidate);
-      if (byGet && !equallySpecific(this.matchOf(byGet), match)) break;
-      const has = match.methods === undefined || match.methods.includes(method);
-      const get = headByGet && !byGet && match.methods?.includes("GET") === true;
-      if (!has && !get) {
-        otherMethods ||= !this.#exactly && holds(match);
-        continue;
+    for (const list of lists) {
+      let byGet: Candidate | undefined;
+      for (const candidate of list) {
+        const match = this.matchOf(candidate);
+        const has = match.methods === undefined || match.methods.includes(method);
+        const get = headByGet && !byGet && match.methods?.includes("GET") === true;
+        if (!has && !get) {
+          otherMethods ||= !this.#exactly && holds(match);
+          continue;
+        }
+        if (!holds(match)) continue;
+        if (has) return this.table.routes[candidate[0]] as TableRoute;
+        byGet = candidate;
       }
-      if (!holds(match)) continue;
-      if (has) return this.table.routes[candidate[0]] as TableRoute;
-      byGet = candidate;
+      if (byGet) return this.table.routes[byGet[0]] as TableRoute;
     }
-    if (byGet) return this.table.routes[byGet[0]] as TableRoute;
     return otherMethods ? "405" : "404";
   }
 }
-
-const equallySpecific = ({ path: a }: TableMatch, { path: b }: TableMatch): boolean =>
-  a.kind === b.kind && (a.kind === "regex" ? a.value.length === b.value.length : a.value === b.value);
 
 export function routeBoth(before: Router, after: Router, request: LoggedRequest): RoutedBoth {
   const old = before.target(request);
@@ -134,11 +132,11 @@ const KINDS = [
 /** The number of each condition that the log says nothing of. */
 function unknownOf(
   router: Router,
-  candidates: readonly Candidate[],
+  lists: readonly Candidate[][],
   request: LoggedRequest,
   unknown: Map<string, number>,
 ): Map<string, number> {
-  for (const candidate of candidates) {
+  for (const candidate of lists.flat()) {
     const match = router.matchOf(candidate);
     for (const [list, kind] of KINDS)
       for (const wanted of match[list] ?? [])

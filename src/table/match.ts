@@ -202,12 +202,12 @@ export class Matcher {
     return allow.length > 0 ? { kind: "method-not-allowed", allow, listener } : { kind: "not-found", listener };
   }
 
-  /** Every candidate whose host and path fit, best first: what `explain` goes through. */
+  /** Every candidate whose host and path fit, best first, in lists of the equally specific: what `explain` goes through. */
   candidates(
     host: string,
     path: string,
     entrance: Pick<MatchRequest, "scheme" | "port"> = { scheme: "https" },
-  ): Candidate[] {
+  ): Candidate[][] {
     const set = this.#setFor({ ...entrance, host });
     return set === undefined ? [] : [...this.#fittingHosts(this.#index.hosts[set] ?? {}, host, path)];
   }
@@ -229,20 +229,21 @@ export class Matcher {
     return Object.hasOwn(trees, host) ? this.#index.paths[trees[host] as number] : undefined;
   }
 
-  *#fittingHosts(trees: Readonly<Record<string, number>>, asked: string, path: string): Generator<Candidate> {
+  *#fittingHosts(trees: Readonly<Record<string, number>>, asked: string, path: string): Generator<Candidate[]> {
     for (let host = asked; host !== ""; host = widerHost(host)) {
       const tree = this.#treeFor(trees, host);
-      if (tree) for (const list of this.#fitting(tree, path)) yield* list;
+      if (tree) yield* this.#fitting(tree, path);
     }
   }
 
   /** The methods with which the request would have been answered. */
   #allowed(trees: Readonly<Record<string, number>>, request: MatchRequest): string[] {
     const allow = new Set<string>();
-    for (const candidate of this.#fittingHosts(trees, request.host, request.path)) {
-      const match = matchOf(this.#routes, candidate);
-      if (this.#conditionsHold(match, request)) for (const method of match.methods ?? []) allow.add(method);
-    }
+    for (const list of this.#fittingHosts(trees, request.host, request.path))
+      for (const candidate of list) {
+        const match = matchOf(this.#routes, candidate);
+        if (this.#conditionsHold(match, request)) for (const method of match.methods ?? []) allow.add(method);
+      }
     if (allow.has("GET")) allow.add("HEAD");
     return [...allow].sort();
   }

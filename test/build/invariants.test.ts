@@ -44,6 +44,7 @@ describe("an invariant", () => {
       'jwt({ issuer: "https://a", jwks: "https://a", optional: true }), authorize(allow("staff", caller.groups.has("staff")))',
     ],
     ["no(route).with(rateLimit)", "token"],
+    ['every(route).under("/admin/{id}/*").under("/admin/").under("/").requires(jwt)', "token"],
     ['no(route).reaches(backend("admin")).without(jwt)', "token"],
     // Nobody takes what another route answers.
     [
@@ -114,6 +115,11 @@ describe("an invariant", () => {
 
   it.each([
     ['every(route).under("admin").requires(jwt)', 'is about "admin", which is no path'],
+    ['every(route).under("/api/../admin").requires(jwt)', 'is about "/api/../admin", which no request has as its path'],
+    ['every(route).under("/%61dmin").requires(jwt)', 'is about "/%61dmin", which no request has as its path'],
+    ['every(route).under("/a%2fb").requires(jwt)', 'is about "/a%2fb", which no request has as its path'],
+    ['every(route).on("A.example.com").requires(jwt)', 'is about "A.example.com", which is no host'],
+    ['every(route).taking("get" as never).requires(jwt)', 'is about "get", which is no method'],
     ['every(route).of("shops").requires(jwt)', 'is about "shops", which is no API'],
     ['every(route).except("shop/admins").requires(jwt)', 'excepts "shop/admins", which is no route'],
     ['no(route).reaches(backend("payments")).without(filter)', 'is about the backend "payments", which there is not'],

@@ -1,8 +1,10 @@
 import { stripVTControlCharacters } from "node:util";
 import { expect, test } from "vitest";
+import { compileRoutes } from "../../src/build/compile.ts";
 import { painter } from "../../src/dev/paint.ts";
 import { explanationText } from "../../src/explain/text.ts";
 import { Issuer } from "../../src/offline/issuer.ts";
+import { folderOf, PRELUDE } from "../build/module.ts";
 import { explained } from "./shop.ts";
 
 const storefront = { consumer: "storefront", scopes: ["orders:read", "orders:write"] };
@@ -71,6 +73,21 @@ test("a nearer route that lost, and what the request would have needed", async (
   });
   expect(partner.route?.id).toBe("partners/products");
   expect(partner.behind).toMatchObject([{ route: "catalog/products", behind: "it has fewer conditions" }]);
+});
+
+test("a route that another host keeps from answering is told once, and that it is for the host", async () => {
+  const text = `${PRELUDE}
+const one = api("one", { hosts: ["a.example.com", "*.example.com"] }, [route("any", { path: "/v1/*" }, { to: eu }), route("x", { path: "/v1/x/*" }, { to: eu })]);
+const wide = api("wide", { hosts: ["*.example.com"] }, [route("exact", { path: "/v1/x" }, { to: eu })]);
+export default gateway({}, [one, wide]);`;
+  const folder = await folderOf({ "index.ts": text });
+  const { table, sources } = await compileRoutes({ routes: folder });
+  const { route, behind } = await explained("GET", "https://a.example.com/v1/x", {}, { table, sources, texts: {} });
+  expect(route?.id).toBe("one/x");
+  expect(behind.map(({ route, behind }) => `${route}: ${behind}`)).toEqual([
+    "one/any: its path /v1/* is less specific",
+    "wide/exact: its host *.example.com is less specific",
+  ]);
 });
 
 test("no route: the nearest ones, and what is missing", async () => {

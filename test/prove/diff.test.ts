@@ -1,7 +1,9 @@
 /** Between any two tables: a request that another route answers now is told of, and every example that is told is one. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { planRoutes } from "../../src/build/compile.ts";
 import { diffTables } from "../../src/prove/diff.ts";
+import { folderOf, PRELUDE } from "../build/module.ts";
 import { naively, requests, tableOf, tables } from "./tables.ts";
 
 describe("random pairs of tables", () => {
@@ -94,4 +96,25 @@ describe("requests that go elsewhere", () => {
     expect(diff.weakenings).toEqual([]);
     expect(diff.moves).toMatchObject([{ from: "shop/all", to: "shop/every" }]);
   });
+});
+
+it("tells of a consumer's other plan, whose limits are others", async () => {
+  const withPlan = async (name: string) => {
+    const text = `${PRELUDE.replace("import {", "import { plan,")}
+const free = plan("free", { limits: [{ limit: 2, window: "1m" }] });
+const gold = plan("gold", { limits: [{ limit: 900, window: "1m" }] });
+const shop = consumer("shop", { claims: { sub: "shop" }, plan: ${name} });
+const policies = [
+  jwt({ issuer: "https://a", jwks: "https://a/k", audience: "shop", consumers: [shop] }),
+  rateLimit({ limit: 5, window: "1m", plans: [free, gold] }),
+];
+export default gateway({ store: { url: env("U"), token: secret("T") } }, [
+  api("shop", {}, [route("all", { path: "/*" }, { policies, to: eu })]),
+]);`;
+    return (await planRoutes(await folderOf({ "index.ts": text }))).table;
+  };
+  const { weakenings } = diffTables(await withPlan("free"), await withPlan("gold"));
+  expect(weakenings).toEqual([
+    { route: "*", policy: "gateway", message: "consumer shop has the plan gold instead of free, with other limits" },
+  ]);
 });

@@ -77,6 +77,48 @@ const CASES: readonly (readonly [name: string, old: string, now: string, ...told
     "rateLimit: lets the consumer shop have 50 in 60 s instead of 5 in 60 s",
   ],
   [
+    "a consumer's own limit gone, which was lower",
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m', consumers: [[shop, 2]] })`,
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m' })`,
+    "rateLimit: lets the consumer shop have 5 in 60 s instead of 2 in 60 s",
+  ],
+  [
+    "a consumer's own limit gone, which was higher",
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m', consumers: [[shop, 50]] })`,
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m' })`,
+  ],
+  [
+    "a plan's own limit gone",
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m', plans: [[free, 2]] })`,
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: '1m' })`,
+    "rateLimit: has other limits for the plan free",
+  ],
+  [
+    "a cost that only the response tells, gone",
+    "rateLimit({ limit: 5, window: '1m', cost: { header: 'x-cost' } })",
+    "rateLimit({ limit: 5, window: '1m' })",
+    "rateLimit: no longer takes what the response says in x-cost",
+  ],
+  [
+    "a consumer's own cap gone, which was lower",
+    `${jwt("consumers: [shop]")}, concurrency({ limit: 5, consumers: [[shop, 2]], plans: [[free, 1]] })`,
+    `${jwt("consumers: [shop]")}, concurrency({ limit: 5 })`,
+    "concurrency: lets the consumer shop have 5 under way",
+    "concurrency: lets the plan free have 5 under way",
+  ],
+  [
+    "a user's scope more",
+    `basic({ users: [{ name: "ann", password: secret("P"), scopes: ["read"] }] })`,
+    `basic({ users: [{ name: "ann", password: secret("P"), scopes: ["admin", "read"] }] })`,
+    "basic: basic gives ann more scopes: admin",
+  ],
+  [
+    "one consumer more of those that are required",
+    jwt("requireConsumer: true, consumers: [shop]"),
+    jwt("requireConsumer: true, consumers: [shop, other]"),
+    "jwt: jwt has more consumers: other",
+  ],
+  [
     "a cap raised",
     "concurrency({ limit: 5 })",
     "concurrency({ limit: 6 })",
@@ -138,7 +180,9 @@ describe("a change of policies", async () => {
         [`now${i}`, now],
       ] as const,
   );
-  const text = `${PRELUDE.replace("import {", "import { allOf, deny, penaltyBox,")}
+  const text = `${PRELUDE.replace("import {", "import { allOf, basic, deny, penaltyBox, plan,")}
+const other = consumer("other", { claims: { sub: "other" } });
+const free = plan("free", { limits: [] });
 const shop = consumer("shop", { claims: { sub: "shop" } });
 export default gateway({ store: { url: env("U"), token: secret("T") } }, [api("t", {}, [${lists
     .map(([name, list]) => `route("${name}", { path: "/${name}" }, { policies: [${list}], to: eu })`)

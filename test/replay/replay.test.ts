@@ -5,10 +5,13 @@ import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { compileRoutes, planRoutes } from "../../src/build/compile.ts";
+import { eachLine } from "../../src/replay/lines.ts";
 import { type LoggedRequest, readHar, readLine } from "../../src/replay/logged.ts";
 import { Replay, type ReplayReport } from "../../src/replay/replay.ts";
 import { nameOf, Router, routeBoth } from "../../src/replay/routing.ts";
 import { indexMatches, Matcher } from "../../src/table/match.ts";
+import type { RouteTable } from "../../src/table/table.ts";
+import { folderOf, PRELUDE } from "../build/module.ts";
 import { gateway } from "../cli/run.ts";
 import { explained, shop } from "../explain/shop.ts";
 import { weakenedRoutes } from "./weakened.ts";
@@ -74,6 +77,16 @@ test("a weakened copy of the routes is caught, and nothing else is told", () => 
   expect(report.weakened).toBe(8);
 });
 
+test("a limit that only reports now is weaker", () => {
+  const policies = shop.table.policies.map((one) =>
+    one.policy === "rateLimit" ? { ...one, mode: "report" as const } : one,
+  );
+  const report = replayed(records.slice(-1), shop.table, { ...shop.table, policies });
+  expect(told(report)).toEqual([
+    "1 weaker limit orders/create: 5 per 60s by consumer -> 5 per 60s by consumer, reported only",
+  ]);
+});
+
 test("the same routes treat every request as before", () => {
   expect(replayed(records, shop.table, structuredClone(shop.table))).toMatchObject({ changed: 0, groups: [] });
 });
@@ -137,6 +150,21 @@ describe("formats", () => {
     expect(() => readHar("{}")).toThrow("log.entries");
   });
 
+  test("what nginx escapes in its log is what came", () => {
+    const line =
+      '203.0.113.9 - - [28/Nov/2026:10:00:00 +0100] "GET /caf\\xC3\\xA9?q=\\x22a HTTP/1.1" 200 5 "-" "\\x22b"';
+    const request = readLine(line, "h.example.com") as LoggedRequest;
+    expect(request.url).toBe("https://h.example.com/caf%C3%A9?q=%22a");
+    expect([request.query("q"), request.header("user-agent")]).toEqual(['"a', '"b']);
+  });
+
+  test("a record that is not whole is none", () => {
+    const whole = JSON.parse(records.at(-1) as string);
+    const { policies: _, ...cut } = whole;
+    for (const record of [cut, { ...whole, policies: [null] }, { ...whole, host: 5 }, { ...whole, client: {} }])
+      expect(replayed([JSON.stringify(record)])).toMatchObject({ requests: 0, unread: 1 });
+  });
+
   test("what is no request is none", () => {
     for (const line of ["", "hello", "{", '{"v":1,"event":"health"}', '203.0.113.9 - - [x] "\\x16\\x03" 400 0'])
       expect(readLine(line, "h")).toBeUndefined();
@@ -144,7 +172,22 @@ describe("formats", () => {
 });
 
 test("of what is fully known the route is the matcher's", async () => {
-  const { table } = await compileRoutes({ routes: "test/build/fixtures/matches.ts" });
+  await sameAsMatcher((await compileRoutes({ routes: "test/build/fixtures/matches.ts" })).table);
+});
+
+test("HEAD is by a route for GET where only a wider host has one for HEAD, and not where another name of a parameter does", async () => {
+  const text = `${PRELUDE}
+const a = api("a", { hosts: ["a.example.com"] }, [
+  route("get", { path: "/v1/orders", methods: ["GET"] }, { to: eu }),
+  route("one", { path: "/v1/orders/{id}", methods: ["GET"] }, { to: eu }),
+  route("two", { path: "/v1/orders/{order}", methods: ["HEAD"] }, { to: eu }),
+]);
+const wide = api("wide", { hosts: ["*.example.com"] }, [route("head", { path: "/v1/orders", methods: ["HEAD"] }, { to: eu })]);
+export default gateway({}, [a, wide]);`;
+  await sameAsMatcher((await planRoutes(await folderOf({ "index.ts": text }))).table);
+});
+
+async function sameAsMatcher(table: RouteTable): Promise<void> {
   const matcher = new Matcher(table.routes, indexMatches(table.routes, table.listeners));
   const router = new Router(table);
   const request = fc.record({
@@ -169,6 +212,16 @@ test("of what is fully known the route is the matcher's", async () => {
     }),
     { numRuns: 2_000 },
   );
+}
+
+test("what has no line ends is one line, of which no more than its beginning is kept", async () => {
+  const log = join(folder, "endless.log");
+  writeFileSync(log, `${"x".repeat(5 << 20)}\nlast`);
+  const lines: number[] = [];
+  await eachLine(log, (line) => lines.push(line.length));
+  expect(lines.length).toBe(2);
+  expect(lines[0]).toBeLessThan(3 << 20);
+  expect(lines[1]).toBe(4);
 });
 
 test("the command reads plain and packed logs, and ends as it is told to", async () => {
