@@ -48,6 +48,8 @@ const UNSENT = new Set(["CONNECT", "TRACE", "TRACK"]);
 /** Routes that are asked about one after the other before the answer is that it is not known. */
 const MOST_COMPETITORS = 300;
 
+const ASKED = "access-control-request-method";
+
 export class TableRequests {
   readonly table: RouteTable;
   readonly index: MatchIndex;
@@ -74,7 +76,18 @@ export class TableRequests {
   }
 
   match(example: ExampleRequest): MatchResult {
-    return this.#matcher.match(matchRequestOf(example));
+    return this.#preflight(example) ?? this.#matcher.match(matchRequestOf(example));
+  }
+
+  /** A preflight is for the route that would answer the request that it asks about, if that route knows CORS (edge/gateway.ts). */
+  #preflight(example: ExampleRequest): MatchResult | undefined {
+    const request = matchRequestOf(example);
+    const method = request.method === "OPTIONS" && request.header("origin") !== null ? request.header(ASKED) : null;
+    if (method === null) return undefined;
+    const found = this.#matcher.match({ ...request, method });
+    if (found.kind !== "route") return undefined;
+    const { policies } = this.table.routes[found.route] as TableRoute;
+    return policies.some((position) => this.table.policies[position]?.policy === "cors") ? found : undefined;
   }
 
   /** The route that answers, or undefined for none. */
@@ -124,8 +137,8 @@ export class TableRequests {
       if (example === "unknown") return { kind: "unknown" };
       if (example === "empty") return { kind: "never", taken };
       const found = this.match(example);
-      // The example is in a match of this route, so some route has it.
-      if (found.kind !== "route") return { kind: "unknown" };
+      // The example is in a match of this route, so some route has it; of preflights no box says which ones the other one takes.
+      if (found.kind !== "route" || (found.route !== route && this.#preflight(example))) return { kind: "unknown" };
       if (found.route === route && (match === undefined || found.match === match))
         return { kind: "answers", example, match: found.match };
       taken.push({ example, route: found.route, match: found.match });

@@ -157,8 +157,9 @@ export const isParameter = (segment: string): boolean => segment.startsWith("/{"
 /** The whole segments with which every path that a regex matches begins; "" when there are none. */
 export function literalPrefix(pattern: string): string {
   const source = pattern.replace(/^\^/, "");
-  // An alternative at any depth may start the path differently; such a pattern is tried for every path of its host.
-  if (source.includes("|")) return "";
+  // An alternative may start the path differently; such a pattern is tried for every path of its host. Those in groups come after
+  // what is read here, which ends before the first group.
+  if (hasAlternatives(source)) return "";
   let literal = "";
   for (let i = 0; i < source.length; ) {
     const escaped = /^\\([/\-._~])/.exec(source.slice(i, i + 2));
@@ -171,6 +172,17 @@ export function literalPrefix(pattern: string): string {
     i += taken[0].length;
   }
   return literal.startsWith("/") ? literal.slice(0, literal.lastIndexOf("/")) : "";
+}
+
+/** Whether `a|b` stands outside of all groups and classes. */
+function hasAlternatives(source: string): boolean {
+  let depth = 0;
+  for (const [part] of source.matchAll(/\\.|\[(?:\\.|[^\]\\])*\]|[()|]/gs)) {
+    if (part === "(") depth++;
+    else if (part === ")") depth--;
+    else if (part === "|" && depth === 0) return true;
+  }
+  return false;
 }
 
 /** The look-up over one table. Regexes match the whole value; they are compiled when first needed, and kept. */

@@ -108,6 +108,17 @@ describe("unreachable", () => {
     expect(told).toEqual(["warning unreachable t/b by t/a: GET https://x.example/a"]);
   });
 
+  it("never takes a preflight for an answer of the route that names it, where another one's CORS answers", () => {
+    const cors: TablePolicy = { policy: "cors", mode: "enforce", config: {} };
+    const asked = [{ name: "origin" }, { name: "access-control-request-method", exact: "GET" }];
+    const named = route("named", [exact("/a", { methods: ["OPTIONS"], headers: asked })]);
+    const get = route("get", [exact("/a", { methods: ["GET"] })], { policies: [0] });
+    const space = new TableRequests(tableOf([get, named], { policies: [cors] }));
+    expect(space.answer(space.positionOf("t/named") as number).kind).not.toBe("answers");
+    const without = new TableRequests(tableOf([{ ...get, policies: [] }, named]));
+    expect(without.answer(without.positionOf("t/named") as number).kind).toBe("answers");
+  });
+
   it("does not know of regexes that are no automata, and says so", () => {
     const space = new TableRequests(tableOf([route("a", [regex("/(.)\\1")])]));
     expect(space.answer(0)).toEqual({ kind: "unknown" });

@@ -93,6 +93,10 @@ describe("paths", () => {
     expect(literalPrefix("/v1/items")).toBe("/v1");
     expect(literalPrefix("/v1/items?/x")).toBe("/v1");
     expect(literalPrefix("/a|/b/c/d")).toBe("");
+    expect(literalPrefix("/a/(?:x|y)/c")).toBe("/a");
+    expect(literalPrefix("/a/[|(]/c")).toBe("/a");
+    expect(literalPrefix("/a/\\(x|/b/c")).toBe("");
+    expect(literalPrefix("(?:/a|/b)/c")).toBe("");
     expect(literalPrefix(".*/x/y")).toBe("");
     expect(literalPrefix("\\/v1\\/a\\.b\\/.*")).toBe("/v1/a.b");
     expect(literalPrefix("(?i:/v1/x/y)")).toBe("");
