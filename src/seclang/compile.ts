@@ -437,15 +437,21 @@ function settingCtl(kind: string, what: string): PackAction | undefined {
   }
 }
 
-function disruptionOf({ disruptive, status }: SourceRule): Disruption | undefined {
+/** What `redirect` may answer with; a status for refusals, which SecDefaultAction has set, is none of them. */
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+
+function disruptionOf({ disruptive, status, phase }: SourceRule): Disruption | undefined {
   switch (disruptive.name) {
     case "pass":
       return undefined;
     case "deny":
-    case "drop":
-      return { action: disruptive.name, status: status ?? 403 };
+    case "drop": {
+      if (status !== undefined && !(status >= 400 && status <= 599))
+        throw new Malformed(`${disruptive.name} answers with a status from 400 to 599, not ${status}`);
+      return { action: disruptive.name, status: status ?? (phase < 3 ? 403 : 502) };
+    }
     case "redirect":
-      return { action: "redirect", status: status ?? 302, location: parseTemplate(disruptive.value) };
+      return { action: "redirect", status: status && REDIRECTS.has(status) ? status : 302, location: parseTemplate(disruptive.value) };
     case "allow":
       return {
         action: "allow",

@@ -102,6 +102,12 @@ describe("what cannot be compiled", () => {
     expect(told.join("\n")).toContain("t:rot13 is not known");
   });
 
+  it("is a status that refuses nothing", () => {
+    expect(faults('SecRule ARGS "@rx a" "id:1,phase:2,deny,status:200"')).toEqual([
+      "1 1 deny answers with a status from 400 to 599, not 200",
+    ]);
+  });
+
   it("is left out and listed when that is allowed", () => {
     const { problems, warnings, pack } = compileText(text, { allowUnsupported: true });
     expect(problems).toEqual([]);
