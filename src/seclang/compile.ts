@@ -451,7 +451,11 @@ function disruptionOf({ disruptive, status, phase }: SourceRule): Disruption | u
       return { action: disruptive.name, status: status ?? (phase < 3 ? 403 : 502) };
     }
     case "redirect":
-      return { action: "redirect", status: status && REDIRECTS.has(status) ? status : 302, location: parseTemplate(disruptive.value) };
+      return {
+        action: "redirect",
+        status: status && REDIRECTS.has(status) ? status : 302,
+        location: parseTemplate(disruptive.value),
+      };
     case "allow":
       return {
         action: "allow",
