@@ -7,6 +7,7 @@ import type {
   PackChain,
   PackLink,
   PackOperator,
+  PackPattern,
   PackRule,
   PackSettings,
   PackTarget,
@@ -20,7 +21,7 @@ import type { RuleProblem } from "./directives.ts";
 import { type FoldedAction, type FoldedLink, type FoldedStep, fold, RULE_COLLECTIONS, rulesOfCtl } from "./fold.ts";
 import { loadRules } from "./load.ts";
 import { ENGINE_MODES, readRuleSet, type SourceRule } from "./rule-set.ts";
-import { Malformed, parseTarget, parseTemplate } from "./rule-text.ts";
+import { Malformed, parseCtl, parseTarget, parseTemplate } from "./rule-text.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
 
 export interface CompileOptions {
@@ -134,6 +135,8 @@ class Packer {
   readonly #needs: (Needs | undefined)[] = [];
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
+  /** By the source of a selector's regex, its program. */
+  readonly #patterns = new Map<string, number>();
   readonly #words = new Map<string, number>();
   readonly #clausesOfWord: number[][] = [];
   readonly #sets: string[] = [];
@@ -200,7 +203,7 @@ class Packer {
         return {
           ...(compiled && { operator: this.#operator(compiled) }),
           ...(negated && { negated: true as const }),
-          targets,
+          targets: targets.map((target) => this.#target(target)),
           chain: this.#chain(source.transformations),
           ...(source.capture && { capture: true as const }),
           ...(source.multiMatch && { multiMatch: true as const }),
@@ -236,7 +239,7 @@ class Packer {
 
   #action(action: FoldedAction, numberOf: (ids: ReadonlySet<number>) => number[]): PackAction[] {
     if (action.do !== "ctl") return [action];
-    const { kind, what, target } = ctlOf(action.action.value);
+    const { kind, what, target } = parseCtl(action.action.value);
     const those = rulesOfCtl(kind, what, this.#sources);
     if (!those) return [settingCtl(kind, what) as PackAction];
     const rules = numberOf(new Set(those.map(({ id }) => id)));
@@ -244,8 +247,29 @@ class Packer {
     return [
       target === undefined
         ? { do: "remove-rules", rules }
-        : { do: "remove-target", rules, target: parseTarget(target) },
+        : { do: "remove-target", rules, target: this.#target(parseTarget(target)) },
     ];
+  }
+
+  /** With its regexes among the pack's programs. */
+  #target(target: PackTarget): PackTarget {
+    const { pattern, except } = target;
+    return {
+      ...target,
+      ...(pattern && { pattern: this.#pattern(pattern) }),
+      ...(except && {
+        except: except.map((one) => ("pattern" in one ? { pattern: this.#pattern(one.pattern) } : one)),
+      }),
+    };
+  }
+
+  #pattern({ source, program }: PackPattern): PackPattern {
+    let number = this.#patterns.get(source);
+    if (number === undefined) {
+      number = typeof program === "number" ? program : this.#programs.push(Uint16Array.from(program)) - 1;
+      this.#patterns.set(source, number);
+    }
+    return { source, program: number };
   }
 
   #skipTo(at: number, label: string, numbers: readonly number[], count: number): number {
@@ -400,14 +424,9 @@ function checkTarget(collection: string, name: string | undefined): void {
     throw new Malformed(`of XML only /* and //@* are supported, not ${name ?? "the whole"}`);
 }
 
-const ctlOf = (value: string) => {
-  const [, kind = "", what = "", target] = /^(\w+)=([^;]*)(?:;(.*))?$/s.exec(value.trim()) ?? [];
-  return { kind, what, target };
-};
-
 function checkAction(action: FoldedAction): void {
   if (action.do !== "ctl") return;
-  const { kind, what, target } = ctlOf(action.action.value);
+  const { kind, what, target } = parseCtl(action.action.value);
   if (!rulesOfCtl(kind, what, []) && !settingCtl(kind, what))
     throw new Malformed(`ctl:${action.action.value} is not supported`);
   if (target !== undefined) parseTarget(target);

@@ -9,8 +9,10 @@ import type { Phase } from "../waf/request.ts";
 import { transformations } from "../waf/transformations.ts";
 import type { RuleProblem } from "./directives.ts";
 import { compileRegex } from "./regex.ts";
+import { RegexSyntaxError } from "./regex-syntax.ts";
+import { UnboundedRegexError } from "./regex-window.ts";
 import { idRanges, patternOf, retargeted, type SourceLink, type SourceMarker, type SourceRule } from "./rule-set.ts";
-import { type ParsedAction, parseTemplate, variableName } from "./rule-text.ts";
+import { type ParsedAction, parseCtl, parseTemplate, variableName } from "./rule-text.ts";
 
 export interface FoldedLink {
   readonly source: SourceLink;
@@ -241,10 +243,17 @@ class Pass {
     if (values.length === 0) return false;
     const argument = this.#filled(operator.argument);
     if (typeof argument !== "string") return undefined;
-    const matches = values.some((value) => {
-      const seen = chain.reduce((text, name) => transformations[name](text), value);
-      return decided(operator.name.toLowerCase(), seen, argument) !== operator.negated;
-    });
+    let matches: boolean;
+    try {
+      matches = values.some((value) => {
+        const seen = chain.reduce((text, name) => transformations[name](text), value);
+        return decided(operator.name.toLowerCase(), seen, argument) !== operator.negated;
+      });
+    } catch (error) {
+      // The rule stays, and whoever compiles its operator tells what is wrong with it.
+      if (error instanceof RegexSyntaxError || error instanceof UnboundedRegexError) return undefined;
+      throw error;
+    }
     return matches && capture ? undefined : matches;
   }
 
@@ -305,7 +314,7 @@ class Pass {
 
   /** Takes rules, or targets of them, out of what follows. False: the ctl is of another kind. */
   #remove({ value }: ParsedAction): boolean {
-    const [, kind = "", what = "", target] = /^(\w+)=([^;]*)(?:;(.*))?$/s.exec(value.trim()) ?? [];
+    const { kind, what, target } = parseCtl(value);
     const rules = this.#elements.filter((element) => element.kind === "rule");
     const those = rulesOfCtl(kind, what, rules);
     if (!those) return false;

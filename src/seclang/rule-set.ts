@@ -12,6 +12,7 @@ import {
   type ParsedAction,
   type ParsedOperator,
   parseActions,
+  parseCtl,
   parseOperator,
   parseTarget,
   parseTargets,
@@ -229,6 +230,7 @@ class Reader {
       const known = HEAD_ACTIONS.has(name) || LINK_ACTIONS.has(name) || EFFECTS.has(name) || SILENT.has(name);
       if (!known) throw new Malformed(`the action ${name} is not supported`);
     }
+    for (const { name, value } of actions) if (name === "ctl") checkCtl(value);
     const link: SourceLink = {
       file,
       line,
@@ -391,6 +393,15 @@ function chainOf(actions: readonly ParsedAction[], before: readonly Transformati
     }
   }
   return chain;
+}
+
+/** What a ctl leaves out is read again when the rule is folded or packed, where nobody would tell of what is wrong with it. */
+function checkCtl(value: string): void {
+  const { kind, what, target } = parseCtl(value);
+  if (!/^ruleremove/i.test(kind)) return;
+  if (/byid$/i.test(kind)) idRanges([what]);
+  else patternOf(what);
+  if (target !== undefined) parseTarget(target);
 }
 
 /** `942100`, `942100-942199`, `942100,942110 942120`. */

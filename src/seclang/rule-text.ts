@@ -1,5 +1,6 @@
 /** The parts of a SecRule: its variables, its operator and its actions, from text to what they say. */
-import type { PackTarget, Template } from "../waf/pack.ts";
+import type { PackPattern, PackTarget, Template } from "../waf/pack.ts";
+import { compileRegex } from "./regex.ts";
 
 /** Throws with a message for people. */
 export class Malformed extends Error {
@@ -32,7 +33,7 @@ export function withExclusions(targets: readonly PackTarget[], exclusions: reado
     if (those.length === 0) return [target];
     const except = [
       ...(target.except ?? []),
-      ...those.map(({ name, pattern = "" }) => (name === undefined ? { pattern } : { name })),
+      ...those.map(({ name, pattern }) => (pattern ? { pattern } : { name: name as string })),
     ];
     return [{ ...target, except }];
   });
@@ -75,7 +76,29 @@ export function parseTarget(text: string): ParsedTarget {
   if (base.collection === "XML") return { ...base, name: selector };
   const plain = /^'([\s\S]*)'$/.exec(selector)?.[1] ?? selector;
   const pattern = /^\/([\s\S]*)\/$/.exec(plain)?.[1];
-  return pattern === undefined ? { ...base, name: plain.toLowerCase() } : { ...base, pattern };
+  return pattern === undefined
+    ? { ...base, name: plain.toLowerCase() }
+    : { ...base, pattern: selectorPattern(pattern) };
+}
+
+const selectorPatterns = new Map<string, PackPattern>();
+
+/** Names come from clients too, so that only what runs in linear time may look at them. In any case, as names are. */
+function selectorPattern(source: string): PackPattern {
+  let pattern = selectorPatterns.get(source);
+  if (!pattern) {
+    let compiled: ReturnType<typeof compileRegex>;
+    try {
+      compiled = compileRegex(`(?i)${source}`);
+    } catch (error) {
+      throw new Malformed(`the selector /${source}/ is no regular expression: ${(error as Error).message}`);
+    }
+    const { program, reason } = compiled;
+    if (!program) throw new Malformed(`the selector /${source}/ does not run in linear time: ${reason}`);
+    pattern = { source, program: [...program] };
+    selectorPatterns.set(source, pattern);
+  }
+  return pattern;
 }
 
 export interface ParsedOperator {
@@ -124,6 +147,18 @@ export function parseActions(text: string): ParsedAction[] {
     rest = rest.slice(1).trimStart();
   }
   return actions;
+}
+
+export interface ParsedCtl {
+  readonly kind: string;
+  readonly what: string;
+  readonly target?: string | undefined;
+}
+
+/** The value of a ctl: `ruleRemoveTargetById=942100;ARGS:note`. */
+export function parseCtl(text: string): ParsedCtl {
+  const [, kind = "", what = "", target] = /^(\w+)=([^;]*)(?:;(.*))?$/s.exec(text.trim()) ?? [];
+  return { kind, what, target };
 }
 
 /** `a %{TX.b}`: text with macros. */

@@ -26,7 +26,7 @@ export default gateway({}, [
   api("shop", {}, [
     at("enforced", {}),
     at("reported", { mode: "report" }),
-    at("excluded", { exclude: [{ rule: 10, target: "ARGS:q" }] }),
+    at("excluded", { exclude: [{ rule: 10, target: "ARGS:/^q(?:uery)?$/" }] }),
     at("never", { sample: 0 }),
     at("json", { body: { kinds: ["json"] } }),
     at("small", { body: { inspect: 20, tooLarge: "refuse" } }),

@@ -108,6 +108,25 @@ describe("what cannot be compiled", () => {
     ]);
   });
 
+  it("is a selector that only backtracking could run", () => {
+    const told = faults(
+      [
+        'SecRule ARGS:/a(?=b)/ "@rx a" "id:1,phase:2,deny"',
+        'SecRule ARGS|!ARGS:/(a)\\1/ "@rx a" "id:2,phase:2,deny"',
+        'SecRule ARGS:/(/ "@rx a" "id:3,phase:2,deny"',
+        'SecAction "id:4,phase:1,pass,ctl:ruleRemoveTargetById=1;ARGS:/(?<!a)b/"',
+      ].join("\n"),
+    );
+    expect(told.map((fault) => fault.split(":", 1)[0])).toEqual([
+      "1 1 the selector /a(?=b)/ does not run in linear time",
+      "2 2 the selector /(a)\\1/ does not run in linear time",
+      "3 3 the selector /(/ is no regular expression",
+      "4 4 the selector /(?<!a)b/ does not run in linear time",
+    ]);
+    const exclusion = exclusionsOf({ rule: 10, target: "ARGS:/(?!id)/" }, compiled);
+    expect(exclusion).toContain("does not run in linear time");
+  });
+
   it("is left out and listed when that is allowed", () => {
     const { problems, warnings, pack } = compileText(text, { allowUnsupported: true });
     expect(problems).toEqual([]);
@@ -142,6 +161,25 @@ describe("the engine", () => {
     expect(look("/?q=union%20select")).toEqual([]);
     expect(look("/?p=union%20select")).toEqual([10, 90]);
     expect(exclusionsOf({ rule: 4711 }, compiled)).toBe("there is no rule 4711");
+  });
+
+  it("selects members by a regex, however long a client makes their names", () => {
+    const { pack, problems } = compileText(
+      [
+        'SecRule ARGS:/^(?:x+x+)+Y$/|!ARGS:/-ok$/ "@contains a" "id:1,phase:2,pass,log"',
+        'SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,nolog,ctl:ruleRemoveTargetById=3;ARGS:/^tokens?$/"',
+        'SecRule ARGS "@contains a" "id:3,phase:2,pass,log"',
+      ].join("\n"),
+    );
+    expect(problems).toEqual([]);
+    const asked = new Engine(pack);
+    expect(ids(asked.evaluate(request("/?XXY=a&xx-ok=a")))).toEqual([1, 3]);
+    expect(ids(asked.evaluate(request("/?Token=a")))).toEqual([3]);
+    expect(ids(asked.evaluate(request("/?Token=a", { method: "POST" })))).toEqual([]);
+    const started = performance.now();
+    expect(ids(asked.evaluate(request(`/?${"x".repeat(50_000)}=a`)))).toEqual([3]);
+    // Backtracking would not end.
+    expect(performance.now() - started).toBeLessThan(1_000);
   });
 
   it("finds phrases of a file in any case, and ends in phase 1", () => {
