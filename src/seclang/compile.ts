@@ -54,6 +54,8 @@ export interface CompiledRules {
   readonly problems: readonly RuleProblem[];
   /** With it: what was left out. */
   readonly warnings: readonly RuleProblem[];
+  /** Rules that are in the pack, or have been carried out, and mean less here: their variables do not outlive the request. */
+  readonly notes: readonly RuleProblem[];
   /** All rules that were read, by id, also those that the configuration has ruled out. */
   readonly catalog: ReadonlyMap<number, SourceRule>;
   readonly files: readonly string[];
@@ -91,6 +93,7 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
     pack,
     problems,
     warnings,
+    notes: folded.notes,
     catalog: new Map(rules.map((rule) => [rule.id, rule])),
     files: loaded.files,
     counts: { read: rules.length, folded: folded.gone, compiled: pack.rules.length, words },

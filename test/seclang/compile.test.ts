@@ -135,6 +135,30 @@ describe("what cannot be compiled", () => {
   });
 });
 
+describe("what means less here", () => {
+  const notes = (text: string, options?: CompileOptions) =>
+    compileText(text, options).notes.map(({ line, rule, message }) => `${line} ${rule} ${message}`);
+
+  it("is noted with line and rule, where the configuration leaves it in", () => {
+    const text = [
+      'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},initcol:global=global"',
+      'SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,nolog,setvar:ip.posts=+1,expirevar:ip.posts=60"',
+      'SecRule IP:posts "@gt 10" "id:3,phase:1,deny"',
+      'SecRule TX:counts "@eq 1" "id:4,phase:1,pass,nolog,setsid:%{REQUEST_COOKIES.id}"',
+      'SecRule ARGS:a "@streq b" "id:5,phase:2,pass,nolog,setvar:tx.seen=1"',
+      'SecAction "id:6,phase:5,pass,nolog,setvar:ip.requests=+1"',
+      "SecAction \"id:7,phase:5,pass,log,msg:'Done'\"",
+    ].join("\n");
+    expect(notes(text)).toEqual([
+      "1 1 initcol does nothing here",
+      "2 2 expirevar does nothing here, and what is in IP is forgotten when the request ends",
+      "3 3 what is in IP is forgotten when the request ends",
+      "6 6 phase 5, which only logs, is not run",
+    ]);
+    expect(notes(text, { variables: { counts: "1" } })).toContain("4 4 setsid does nothing here");
+  });
+});
+
 describe("the engine", () => {
   it("passes what no rule matches", () => {
     expect(engine.evaluate(request("/?q=red+shoes"))).toEqual({ matches: [], scores: {} });
