@@ -439,7 +439,7 @@ function settingCtl(kind: string, what: string): PackAction | undefined {
   const on = /^on$/i.test(what);
   switch (kind.toLowerCase()) {
     case "ruleengine": {
-      const mode = ENGINE_MODES[what.toLowerCase()];
+      const mode = ENGINE_MODES.get(what.toLowerCase());
       return mode && { do: "engine", mode };
     }
     case "requestbodyprocessor":

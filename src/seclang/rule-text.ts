@@ -39,7 +39,8 @@ export function withExclusions(targets: readonly PackTarget[], exclusions: reado
   });
 }
 
-function splitTargets(text: string): string[] {
+/** What stands in a regex or in quotation marks separates nothing. */
+export function splitTargets(text: string, separators = "|"): string[] {
   const parts: string[] = [];
   let start = 0;
   let inside: string | undefined;
@@ -48,12 +49,12 @@ function splitTargets(text: string): string[] {
     if (inside !== undefined) {
       if (character === "\\") at++;
       else if (character === inside) inside = undefined;
-    } else if (character === "|") {
+    } else if (separators.includes(character)) {
       parts.push(text.slice(start, at));
       start = at + 1;
     } else if (
       text[at - 1] === ":" &&
-      (character === "'" || (character === "/" && !/XML:$/i.test(text.slice(0, at))))
+      (character === "'" || (character === "/" && !/XML:$/i.test(text.slice(Math.max(0, at - 4), at))))
     ) {
       inside = character;
     }
@@ -81,12 +82,15 @@ export function parseTarget(text: string): ParsedTarget {
     : { ...base, pattern: selectorPattern(pattern) };
 }
 
+const LONGEST_SELECTOR = 1_024;
 const selectorPatterns = new Map<string, PackPattern>();
 
 /** Names come from clients too, so that only what runs in linear time may look at them. In any case, as names are. */
 function selectorPattern(source: string): PackPattern {
   let pattern = selectorPatterns.get(source);
   if (!pattern) {
+    if (source.length > LONGEST_SELECTOR)
+      throw new Malformed(`a selector's regular expression has at most ${LONGEST_SELECTOR} characters`);
     let compiled: ReturnType<typeof compileRegex>;
     try {
       compiled = compileRegex(`(?i)${source}`);

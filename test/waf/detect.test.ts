@@ -45,6 +45,13 @@ describe.each([...Object.entries(ordinary), ["but refused by patterns", refusedB
   },
 );
 
+test("words that every object of JavaScript has are words like others", () => {
+  for (const word of ["constructor", "__proto__", "valueof"]) {
+    expect(detectSqli(`1; ${word} x = 1`)).toBeUndefined();
+    expect(detectXss(`&${word};`)).toBe(false);
+  }
+});
+
 describe("what the detectors promise the engine", () => {
   test("without one of their characters there is nothing to find, but for words that stand alone", () => {
     const without = (value: string, characters: string) => ![...characters].some((each) => value.includes(each));
