@@ -192,6 +192,7 @@ waf
     if (options.json) return print(JSON.stringify(report));
     for (const problem of report.problems) print(lineOf(problem));
     for (const warning of report.warnings) print(`left out  ${lineOf(warning)}`);
+    for (const note of report.notes) print(`note  ${lineOf(note)}`);
     if (!report.ok) return;
     const { rules, regexes, words, bytes, gzipBytes, pruned } = report;
     print(

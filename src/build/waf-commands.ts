@@ -31,7 +31,10 @@ export interface WafReport {
   /** Ids of rules that `bodies` makes impossible. */
   readonly pruned: readonly number[];
   readonly problems: readonly RuleProblem[];
+  /** What was left out. */
   readonly warnings: readonly RuleProblem[];
+  /** Rules that mean less here than in ModSecurity. */
+  readonly notes: readonly RuleProblem[];
 }
 
 export function compileForReport(
@@ -62,6 +65,7 @@ export function compileForReport(
     pruned: pruned.map((place) => pack.rules[place]?.id as number),
     problems: compiled.problems,
     warnings: compiled.warnings,
+    notes: compiled.notes,
   };
   return { report, compiled };
 }

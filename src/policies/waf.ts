@@ -2,7 +2,7 @@ import { z } from "zod";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
 import { Engine, type PackExclusion } from "../waf/engine.ts";
 import type { RulePack } from "../waf/pack.ts";
-import type { Verdict, WafRequest } from "../waf/request.ts";
+import type { Interruption, Verdict, WafRequest } from "../waf/request.ts";
 import type { Transaction } from "../waf/transaction.ts";
 import {
   type CompileContext,
@@ -82,7 +82,7 @@ export interface WafResponseOptions {
 
 /**
  * A web application firewall that runs rules in ModSecurity's language, such as the OWASP Core Rule Set, compiled at build: refuses what
- * they refuse, 403 `request-filtered`. The record tells which rules matched on which variables, never a value.
+ * they refuse, 403 `request-filtered` or the status that the rule names. The record tells which rules matched on which variables, never a value.
  */
 export const waf = policyBuilder<WafOptions>("waf");
 
@@ -200,7 +200,10 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
     const { interruption } = verdict;
     if (refused || interruption) {
       const facts = factsOf(verdict);
-      const answer = refuse(exchange, "waf", mode, refused ?? "request-filtered", { ...(facts && { facts }) });
+      const answer = refuse(exchange, "waf", mode, refused ?? "request-filtered", {
+        ...(facts && { facts }),
+        ...(!refused && statusOf(interruption)),
+      });
       if (answer) {
         // Nobody will read the rest; a source that has failed by then is no news.
         if (exchange.body instanceof ReadableStream) await exchange.body.cancel().catch(() => {});
@@ -257,7 +260,7 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
     const facts = factsOf(told ? { ...verdict, matches: matches.slice(asked) } : verdict);
     const refuses = interruption && (interruption.phase > 2 || !told);
     const answer = refuses
-      ? refuse(exchange, "waf", mode, "response-filtered", { ...(facts && { facts }) })
+      ? refuse(exchange, "waf", mode, "response-filtered", { ...(facts && { facts }), ...statusOf(interruption) })
       : undefined;
     if (!refuses && (facts || !told)) pass(exchange, "waf", facts);
     if (!answer && !held) return;
@@ -266,6 +269,10 @@ export const run: PolicyRun<WafConfig> = (config, runtime, mode) => {
     c.res = answer ?? new Response(held?.body as ReadableStream<Uint8Array> | undefined, response);
   }
 };
+
+/** A redirect has no problem document. */
+const statusOf = (interruption: Interruption | undefined) =>
+  interruption && interruption.action !== "redirect" ? { status: interruption.status } : undefined;
 
 const KINDS: Readonly<Record<WafBodyKind, string>> = {
   form: "URLENCODED",

@@ -7,6 +7,7 @@ import type {
   PackChain,
   PackLink,
   PackOperator,
+  PackPattern,
   PackRule,
   PackSettings,
   PackTarget,
@@ -19,8 +20,8 @@ import { type CompiledOperator, compileOperator, LONGEST_PHRASE, type Needs } fr
 import type { RuleProblem } from "./directives.ts";
 import { type FoldedAction, type FoldedLink, type FoldedStep, fold, RULE_COLLECTIONS, rulesOfCtl } from "./fold.ts";
 import { loadRules } from "./load.ts";
-import { ENGINE_MODES, readRuleSet, type SourceRule } from "./rule-set.ts";
-import { Malformed, parseTarget, parseTemplate } from "./rule-text.ts";
+import { ENGINE_MODES, readRuleSet, type SourceLink, type SourceRule } from "./rule-set.ts";
+import { Malformed, parseCtl, parseTarget, parseTemplate } from "./rule-text.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
 
 export interface CompileOptions {
@@ -53,6 +54,8 @@ export interface CompiledRules {
   readonly problems: readonly RuleProblem[];
   /** With it: what was left out. */
   readonly warnings: readonly RuleProblem[];
+  /** Rules that are in the pack, or have been carried out, and mean less here: their variables do not outlive the request. */
+  readonly notes: readonly RuleProblem[];
   /** All rules that were read, by id, also those that the configuration has ruled out. */
   readonly catalog: ReadonlyMap<number, SourceRule>;
   readonly files: readonly string[];
@@ -90,6 +93,7 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
     pack,
     problems,
     warnings,
+    notes: folded.notes,
     catalog: new Map(rules.map((rule) => [rule.id, rule])),
     files: loaded.files,
     counts: { read: rules.length, folded: folded.gone, compiled: pack.rules.length, words },
@@ -131,9 +135,12 @@ class Packer {
   readonly #chains: PackChain[] = [{ before: 0 }];
   readonly #operators = new Map<string, number>();
   readonly #operatorList: PackOperator[] = [];
-  readonly #needs: (Needs | undefined)[] = [];
+  /** By operator: what a value needs, in one way or another. None: any value might match. */
+  readonly #needs: (readonly Needs[])[] = [];
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
+  /** By the source of a selector's regex, its program. */
+  readonly #patterns = new Map<string, number>();
   readonly #words = new Map<string, number>();
   readonly #clausesOfWord: number[][] = [];
   readonly #sets: string[] = [];
@@ -200,7 +207,7 @@ class Packer {
         return {
           ...(compiled && { operator: this.#operator(compiled) }),
           ...(negated && { negated: true as const }),
-          targets,
+          targets: targets.map((target) => this.#target(target)),
           chain: this.#chain(source.transformations),
           ...(source.capture && { capture: true as const }),
           ...(source.multiMatch && { multiMatch: true as const }),
@@ -236,7 +243,7 @@ class Packer {
 
   #action(action: FoldedAction, numberOf: (ids: ReadonlySet<number>) => number[]): PackAction[] {
     if (action.do !== "ctl") return [action];
-    const { kind, what, target } = ctlOf(action.action.value);
+    const { kind, what, target } = parseCtl(action.action.value);
     const those = rulesOfCtl(kind, what, this.#sources);
     if (!those) return [settingCtl(kind, what) as PackAction];
     const rules = numberOf(new Set(those.map(({ id }) => id)));
@@ -244,8 +251,29 @@ class Packer {
     return [
       target === undefined
         ? { do: "remove-rules", rules }
-        : { do: "remove-target", rules, target: parseTarget(target) },
+        : { do: "remove-target", rules, target: this.#target(parseTarget(target)) },
     ];
+  }
+
+  /** With its regexes among the pack's programs. */
+  #target(target: PackTarget): PackTarget {
+    const { pattern, except } = target;
+    return {
+      ...target,
+      ...(pattern && { pattern: this.#pattern(pattern) }),
+      ...(except && {
+        except: except.map((one) => ("pattern" in one ? { pattern: this.#pattern(one.pattern) } : one)),
+      }),
+    };
+  }
+
+  #pattern({ source, program }: PackPattern): PackPattern {
+    let number = this.#patterns.get(source);
+    if (number === undefined) {
+      number = typeof program === "number" ? program : this.#programs.push(Uint16Array.from(program)) - 1;
+      this.#patterns.set(source, number);
+    }
+    return { source, program: number };
   }
 
   #skipTo(at: number, label: string, numbers: readonly number[], count: number): number {
@@ -268,14 +296,14 @@ class Packer {
     return at;
   }
 
-  #operator({ operator, needs }: CompiledOperator): number {
+  #operator({ operator, needs, orNeeds }: CompiledOperator): number {
     const packed = this.#packed(operator);
     const key = JSON.stringify(packed);
     let number = this.#operators.get(key);
     if (number === undefined) {
       number = this.#operatorList.push(packed) - 1;
       this.#operators.set(key, number);
-      this.#needs.push(needs);
+      this.#needs.push([...(needs ? [needs] : []), ...(orNeeds ? [orNeeds] : [])]);
     }
     return number;
   }
@@ -309,11 +337,14 @@ class Packer {
 
   /** The atoms of a rule whose first link reads the request alone, with an operator that needs something. */
   #addAtoms(rule: number, link: PackLink, { source }: FoldedLink): void {
-    const needs = link.operator === undefined ? undefined : this.#needs[link.operator];
-    if (!needs || link.negated || link.targets.length === 0) return;
+    if (link.operator === undefined || link.negated || link.targets.length === 0) return;
     const ofRequest = ({ collection, count }: PackTarget) =>
       !count && !RULE_COLLECTIONS.has(collection) && !collection.startsWith("MATCHED_");
     if (!link.targets.every(ofRequest)) return;
+    for (const needs of this.#needs[link.operator] ?? []) this.#addAtomsFor(needs, rule, link, source);
+  }
+
+  #addAtomsFor(needs: Needs, rule: number, link: PackLink, source: SourceLink): void {
     const operator = this.#operatorList[link.operator as number] as PackOperator;
     const clauses = needs.filter((clause) => charactersOf(clause) === undefined).slice(0, MOST_CLAUSES);
     const telling = clauses.some((clause) => clause.every(({ length }) => length > 2));
@@ -400,14 +431,9 @@ function checkTarget(collection: string, name: string | undefined): void {
     throw new Malformed(`of XML only /* and //@* are supported, not ${name ?? "the whole"}`);
 }
 
-const ctlOf = (value: string) => {
-  const [, kind = "", what = "", target] = /^(\w+)=([^;]*)(?:;(.*))?$/s.exec(value.trim()) ?? [];
-  return { kind, what, target };
-};
-
 function checkAction(action: FoldedAction): void {
   if (action.do !== "ctl") return;
-  const { kind, what, target } = ctlOf(action.action.value);
+  const { kind, what, target } = parseCtl(action.action.value);
   if (!rulesOfCtl(kind, what, []) && !settingCtl(kind, what))
     throw new Malformed(`ctl:${action.action.value} is not supported`);
   if (target !== undefined) parseTarget(target);
@@ -417,7 +443,7 @@ function settingCtl(kind: string, what: string): PackAction | undefined {
   const on = /^on$/i.test(what);
   switch (kind.toLowerCase()) {
     case "ruleengine": {
-      const mode = ENGINE_MODES[what.toLowerCase()];
+      const mode = ENGINE_MODES.get(what.toLowerCase());
       return mode && { do: "engine", mode };
     }
     case "requestbodyprocessor":
@@ -437,15 +463,25 @@ function settingCtl(kind: string, what: string): PackAction | undefined {
   }
 }
 
-function disruptionOf({ disruptive, status }: SourceRule): Disruption | undefined {
+/** What `redirect` may answer with; a status for refusals, which SecDefaultAction has set, is none of them. */
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
+
+function disruptionOf({ disruptive, status, phase }: SourceRule): Disruption | undefined {
   switch (disruptive.name) {
     case "pass":
       return undefined;
     case "deny":
-    case "drop":
-      return { action: disruptive.name, status: status ?? 403 };
+    case "drop": {
+      if (status !== undefined && !(status >= 400 && status <= 599))
+        throw new Malformed(`${disruptive.name} answers with a status from 400 to 599, not ${status}`);
+      return { action: disruptive.name, status: status ?? (phase < 3 ? 403 : 502) };
+    }
     case "redirect":
-      return { action: "redirect", status: status ?? 302, location: parseTemplate(disruptive.value) };
+      return {
+        action: "redirect",
+        status: status && REDIRECTS.has(status) ? status : 302,
+        location: parseTemplate(disruptive.value),
+      };
     case "allow":
       return {
         action: "allow",

@@ -26,7 +26,14 @@ export function readDirectives(text: string, file: string, problem: (problem: Ru
     const line = i + 1;
     let whole = lines[i] as string;
     if (/^\s*(?:#|$)/.test(whole)) continue;
-    while (whole.endsWith("\\") && i + 1 < lines.length) whole = whole.slice(0, -1) + lines[++i];
+    if (whole.endsWith("\\")) {
+      const parts: string[] = [];
+      while (whole.endsWith("\\") && i + 1 < lines.length) {
+        parts.push(whole.slice(0, -1));
+        whole = lines[++i] as string;
+      }
+      whole = parts.join("") + whole;
+    }
     const words = wordsOf(whole.trim());
     if (!words) {
       problem({ file, line, message: "a quotation mark is never closed", fix: 'end the argument with "' });

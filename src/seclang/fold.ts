@@ -9,8 +9,10 @@ import type { Phase } from "../waf/request.ts";
 import { transformations } from "../waf/transformations.ts";
 import type { RuleProblem } from "./directives.ts";
 import { compileRegex } from "./regex.ts";
+import { RegexSyntaxError } from "./regex-syntax.ts";
+import { UnboundedRegexError } from "./regex-window.ts";
 import { idRanges, patternOf, retargeted, type SourceLink, type SourceMarker, type SourceRule } from "./rule-set.ts";
-import { type ParsedAction, parseTemplate, variableName } from "./rule-text.ts";
+import { type ParsedAction, parseCtl, parseTemplate, variableName } from "./rule-text.ts";
 
 export interface FoldedLink {
   readonly source: SourceLink;
@@ -38,6 +40,8 @@ export interface Folded {
   /** How many rules the configuration has ruled out or carried out. */
   readonly gone: number;
   readonly problems: readonly RuleProblem[];
+  /** Rules that stay, or are carried out, and mean less here than where they were written for. */
+  readonly notes: readonly RuleProblem[];
 }
 
 /** Collections that only rules write to. Those but for TX are meant to outlive a request; here they do not. */
@@ -101,6 +105,7 @@ class Pass {
   readonly #targets = new Map<SourceRule, readonly PackTarget[]>();
   readonly #steps: FoldedStep[] = [];
   readonly #problems: RuleProblem[] = [];
+  readonly #notes: RuleProblem[] = [];
   #gone = 0;
   /** Markers that a rule which stays may skip to: what stands before them might not run. */
   readonly #mayskip = new Set<string>();
@@ -132,10 +137,14 @@ class Pass {
         }
       }
     }
+    if (!this.#phases.includes(5)) {
+      for (const element of this.#elements)
+        if (element.kind === "rule" && element.phase === 5) this.#noteUnheard(element);
+    }
     const variables = new Map(this.#initial);
     for (const [name, value] of this.#known)
       if (!this.#changing.has(name) && (this.#used.has(name) || this.#usesPattern)) variables.set(name, value);
-    return { steps: this.#steps, variables, gone: this.#gone, problems: this.#problems };
+    return { steps: this.#steps, variables, gone: this.#gone, problems: this.#problems, notes: this.#notes };
   }
 
   /** The marker to go on at, when the rule skips for certain. */
@@ -149,6 +158,7 @@ class Pass {
       this.#gone++;
       return undefined;
     }
+    this.#noteForgotten(rule, links);
     if (outcomes.every((outcome) => outcome === true)) return this.#always(rule, links);
     const kept = links
       .map((source, i): FoldedLink => {
@@ -200,6 +210,23 @@ class Pass {
     return skips ? skipAfter : undefined;
   }
 
+  #noteForgotten(rule: SourceRule, links: readonly SourceLink[]): void {
+    const { file, line, id } = rule;
+    const done = links.flatMap(({ actions }) => actions.map(({ name }) => name)).filter((name) => !RUN.has(name));
+    const outliving = outlivingIn(links);
+    const message = [
+      ...(done.length > 0 ? [`${listed(done)} ${new Set(done).size > 1 ? "do" : "does"} nothing here`] : []),
+      ...(outliving.length > 0 ? [`what is in ${listed(outliving)} is forgotten when the request ends`] : []),
+    ].join(", and ");
+    if (message !== "") this.#notes.push({ file, line, rule: id, message, fix: FORGOTTEN });
+  }
+
+  /** Of a phase that is not run: a rule that does more than to tell. */
+  #noteUnheard({ file, line, id, links }: SourceRule): void {
+    if (outlivingIn(links).length === 0) return;
+    this.#notes.push({ file, line, rule: id, message: "phase 5, which only logs, is not run", fix: FORGOTTEN });
+  }
+
   #stay(rule: SourceRule, links: readonly FoldedLink[]): void {
     for (const { argument, targets, actions } of links) {
       this.#use(argument);
@@ -241,10 +268,17 @@ class Pass {
     if (values.length === 0) return false;
     const argument = this.#filled(operator.argument);
     if (typeof argument !== "string") return undefined;
-    const matches = values.some((value) => {
-      const seen = chain.reduce((text, name) => transformations[name](text), value);
-      return decided(operator.name.toLowerCase(), seen, argument) !== operator.negated;
-    });
+    let matches: boolean;
+    try {
+      matches = values.some((value) => {
+        const seen = chain.reduce((text, name) => transformations[name](text), value);
+        return decided(operator.name.toLowerCase(), seen, argument) !== operator.negated;
+      });
+    } catch (error) {
+      // The rule stays, and whoever compiles its operator tells what is wrong with it.
+      if (error instanceof RegexSyntaxError || error instanceof UnboundedRegexError) return undefined;
+      throw error;
+    }
     return matches && capture ? undefined : matches;
   }
 
@@ -305,7 +339,7 @@ class Pass {
 
   /** Takes rules, or targets of them, out of what follows. False: the ctl is of another kind. */
   #remove({ value }: ParsedAction): boolean {
-    const [, kind = "", what = "", target] = /^(\w+)=([^;]*)(?:;(.*))?$/s.exec(value.trim()) ?? [];
+    const { kind, what, target } = parseCtl(value);
     const rules = this.#elements.filter((element) => element.kind === "rule");
     const those = rulesOfCtl(kind, what, rules);
     if (!those) return false;
@@ -349,6 +383,21 @@ function decided(operator: string, value: string, argument: string): boolean {
 
 const written = (kind: "set" | "add" | "subtract", before: string | undefined, value: string): string =>
   kind === "set" ? value : String((Number(before) || 0) + (kind === "add" ? 1 : -1) * (Number(value) || 0));
+
+const RUN = new Set(["setvar", "ctl"]);
+const FORGOTTEN = "count with rateLimit or penaltyBox instead, and take the rule out";
+const listed = (names: readonly string[]): string => [...new Set(names)].join(", ");
+
+/** The collections that the links read or write, and that ModSecurity keeps between requests. */
+function outlivingIn(links: readonly SourceLink[]): string[] {
+  const named = links.flatMap(({ targets, actions }) => [
+    ...targets.map(({ collection }) => collection),
+    ...actions
+      .filter(({ name }) => name === "setvar")
+      .map(({ value }) => /^\s*!?\s*(\w+)[.:]/.exec(value)?.[1]?.toUpperCase() ?? ""),
+  ]);
+  return named.filter((collection) => collection !== "TX" && RULE_COLLECTIONS.has(collection));
+}
 
 const readsMatch = (link: SourceLink | undefined): boolean =>
   link === undefined ||

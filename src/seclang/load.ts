@@ -76,11 +76,12 @@ function readFile(
   return readDirectives(text, file, problem).flatMap((directive) => {
     if (!/^include(?:optional)?$/i.test(directive.name)) return [directive];
     const path = resolve(dirname(file), directive.args[0] ?? "");
-    if (within.includes(path) || path === file) {
+    const found = included(path);
+    // Also by way of other files, or of its folder.
+    if (found.some((inner) => inner === file || within.includes(inner))) {
       problem({ ...placeOf(directive), message: "the file includes itself", fix: "take the Include out" });
       return [];
     }
-    const found = included(path);
     if (found.length === 0 && directive.name.toLowerCase() === "include")
       problem({
         ...placeOf(directive),

@@ -385,7 +385,8 @@ class Parser {
   #classMember(at: number): ByteSet {
     const posix = this.#takesMatch(/\[:(\^?)(\w+):\]/y);
     if (posix) {
-      const set = POSIX[posix[2] as string];
+      const name = posix[2] as string;
+      const set = Object.hasOwn(POSIX, name) ? POSIX[name] : undefined;
       if (!set) this.#fail(`there is no class [:${posix[2]}:]`, at);
       return posix[1] ? set.not() : set;
     }

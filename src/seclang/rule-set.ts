@@ -12,9 +12,11 @@ import {
   type ParsedAction,
   type ParsedOperator,
   parseActions,
+  parseCtl,
   parseOperator,
   parseTarget,
   parseTargets,
+  splitTargets,
   withExclusions,
 } from "./rule-text.ts";
 import { ENGINE_MODES, MEANINGLESS, type SourceSettings, settingOf } from "./settings.ts";
@@ -65,16 +67,16 @@ interface Defaults {
 }
 
 const PASSING: Defaults = { disruptive: { name: "pass", value: "" }, log: true, transformations: [] };
-const PHASES: Readonly<Record<string, Phase>> = {
-  request: 2,
-  response: 4,
-  logging: 5,
-  "1": 1,
-  "2": 2,
-  "3": 3,
-  "4": 4,
-  "5": 5,
-};
+const PHASES: ReadonlyMap<string, Phase> = new Map([
+  ["request", 2],
+  ["response", 4],
+  ["logging", 5],
+  ["1", 1],
+  ["2", 2],
+  ["3", 3],
+  ["4", 4],
+  ["5", 5],
+]);
 const SEVERITIES = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 const DISRUPTIVE = new Set(["pass", "block", "deny", "drop", "allow", "redirect", "proxy", "pause"]);
 // What a rule says to people, or to an audit log, which the decision record takes the place of.
@@ -208,7 +210,7 @@ class Reader {
 
   #default(text: string): void {
     const actions = parseActions(text);
-    const phase = PHASES[actions.find(({ name }) => name === "phase")?.value ?? "2"];
+    const phase = PHASES.get(actions.find(({ name }) => name === "phase")?.value ?? "2");
     if (!phase) throw new Malformed("SecDefaultAction names no phase from 1 to 5");
     const status = actions.find(({ name }) => name === "status")?.value;
     this.#defaults.set(phase, {
@@ -229,6 +231,7 @@ class Reader {
       const known = HEAD_ACTIONS.has(name) || LINK_ACTIONS.has(name) || EFFECTS.has(name) || SILENT.has(name);
       if (!known) throw new Malformed(`the action ${name} is not supported`);
     }
+    for (const { name, value } of actions) if (name === "ctl") checkCtl(value);
     const link: SourceLink = {
       file,
       line,
@@ -302,7 +305,7 @@ export function retargeted(targets: readonly PackTarget[], text: string, replace
       target.collection === gone.collection && target.name === gone.name ? fresh : [target],
     );
   }
-  const parsed = text.split(/[|,](?![^/]*\/(?:[|,]|$))/).map((part) => parseTarget(part.trim()));
+  const parsed = splitTargets(text, "|,").map(parseTarget);
   return withExclusions(
     [...targets, ...parsed.filter(({ excluded }) => !excluded)],
     parsed.filter(({ excluded }) => excluded),
@@ -342,7 +345,7 @@ function draftOf(actions: readonly ParsedAction[], { file, line }: SourcePlace):
   const last = (wanted: string) => actions.findLast(({ name }) => name === wanted)?.value;
   const id = Number(last("id"));
   if (!Number.isSafeInteger(id) || id < 1) throw new Malformed("the rule has no id");
-  const phase = PHASES[(last("phase") ?? "2").toLowerCase()];
+  const phase = PHASES.get((last("phase") ?? "2").toLowerCase());
   if (!phase) throw new Malformed(`"${last("phase")}" is no phase from 1 to 5`);
   const severity = severityOf(last("severity"));
   const logging = actions.findLast(({ name }) => name === "log" || name === "nolog")?.name;
@@ -391,6 +394,15 @@ function chainOf(actions: readonly ParsedAction[], before: readonly Transformati
     }
   }
   return chain;
+}
+
+/** What a ctl leaves out is read again when the rule is folded or packed, where nobody would tell of what is wrong with it. */
+function checkCtl(value: string): void {
+  const { kind, what, target } = parseCtl(value);
+  if (!/^ruleremove/i.test(kind)) return;
+  if (/byid$/i.test(kind)) idRanges([what]);
+  else patternOf(what);
+  if (target !== undefined) parseTarget(target);
 }
 
 /** `942100`, `942100-942199`, `942100,942110 942120`. */

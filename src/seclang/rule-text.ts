@@ -1,5 +1,6 @@
 /** The parts of a SecRule: its variables, its operator and its actions, from text to what they say. */
-import type { PackTarget, Template } from "../waf/pack.ts";
+import type { PackPattern, PackTarget, Template } from "../waf/pack.ts";
+import { compileRegex } from "./regex.ts";
 
 /** Throws with a message for people. */
 export class Malformed extends Error {
@@ -32,13 +33,14 @@ export function withExclusions(targets: readonly PackTarget[], exclusions: reado
     if (those.length === 0) return [target];
     const except = [
       ...(target.except ?? []),
-      ...those.map(({ name, pattern = "" }) => (name === undefined ? { pattern } : { name })),
+      ...those.map(({ name, pattern }) => (pattern ? { pattern } : { name: name as string })),
     ];
     return [{ ...target, except }];
   });
 }
 
-function splitTargets(text: string): string[] {
+/** What stands in a regex or in quotation marks separates nothing. */
+export function splitTargets(text: string, separators = "|"): string[] {
   const parts: string[] = [];
   let start = 0;
   let inside: string | undefined;
@@ -47,12 +49,12 @@ function splitTargets(text: string): string[] {
     if (inside !== undefined) {
       if (character === "\\") at++;
       else if (character === inside) inside = undefined;
-    } else if (character === "|") {
+    } else if (separators.includes(character)) {
       parts.push(text.slice(start, at));
       start = at + 1;
     } else if (
       text[at - 1] === ":" &&
-      (character === "'" || (character === "/" && !/XML:$/i.test(text.slice(0, at))))
+      (character === "'" || (character === "/" && !/XML:$/i.test(text.slice(Math.max(0, at - 4), at))))
     ) {
       inside = character;
     }
@@ -75,7 +77,32 @@ export function parseTarget(text: string): ParsedTarget {
   if (base.collection === "XML") return { ...base, name: selector };
   const plain = /^'([\s\S]*)'$/.exec(selector)?.[1] ?? selector;
   const pattern = /^\/([\s\S]*)\/$/.exec(plain)?.[1];
-  return pattern === undefined ? { ...base, name: plain.toLowerCase() } : { ...base, pattern };
+  return pattern === undefined
+    ? { ...base, name: plain.toLowerCase() }
+    : { ...base, pattern: selectorPattern(pattern) };
+}
+
+const LONGEST_SELECTOR = 1_024;
+const selectorPatterns = new Map<string, PackPattern>();
+
+/** Names come from clients too, so that only what runs in linear time may look at them. In any case, as names are. */
+function selectorPattern(source: string): PackPattern {
+  let pattern = selectorPatterns.get(source);
+  if (!pattern) {
+    if (source.length > LONGEST_SELECTOR)
+      throw new Malformed(`a selector's regular expression has at most ${LONGEST_SELECTOR} characters`);
+    let compiled: ReturnType<typeof compileRegex>;
+    try {
+      compiled = compileRegex(`(?i)${source}`);
+    } catch (error) {
+      throw new Malformed(`the selector /${source}/ is no regular expression: ${(error as Error).message}`);
+    }
+    const { program, reason } = compiled;
+    if (!program) throw new Malformed(`the selector /${source}/ does not run in linear time: ${reason}`);
+    pattern = { source, program: [...program] };
+    selectorPatterns.set(source, pattern);
+  }
+  return pattern;
 }
 
 export interface ParsedOperator {
@@ -124,6 +151,18 @@ export function parseActions(text: string): ParsedAction[] {
     rest = rest.slice(1).trimStart();
   }
   return actions;
+}
+
+export interface ParsedCtl {
+  readonly kind: string;
+  readonly what: string;
+  readonly target?: string | undefined;
+}
+
+/** The value of a ctl: `ruleRemoveTargetById=942100;ARGS:note`. */
+export function parseCtl(text: string): ParsedCtl {
+  const [, kind = "", what = "", target] = /^(\w+)=([^;]*)(?:;(.*))?$/s.exec(text.trim()) ?? [];
+  return { kind, what, target };
 }
 
 /** `a %{TX.b}`: text with macros. */

@@ -16,11 +16,11 @@ export const DEFAULT_SETTINGS: PackSettings = {
   jsonDepth: 512,
 };
 
-export const ENGINE_MODES: Readonly<Record<string, PackSettings["engine"]>> = {
-  on: "on",
-  detectiononly: "detection-only",
-  off: "off",
-};
+export const ENGINE_MODES: ReadonlyMap<string, PackSettings["engine"]> = new Map([
+  ["on", "on"],
+  ["detectiononly", "detection-only"],
+  ["off", "off"],
+]);
 
 /**
  * Of files, logs, processes and services that a Worker does not have, or of what the gateway does itself (audit: the decision
@@ -46,7 +46,7 @@ export function settingOf(directive: string, args: readonly string[]): SourceSet
   const [value = ""] = args;
   switch (directive.toLowerCase()) {
     case "secruleengine": {
-      const engine = ENGINE_MODES[value.toLowerCase()];
+      const engine = ENGINE_MODES.get(value.toLowerCase());
       if (!engine) throw new Malformed(`SecRuleEngine is On, DetectionOnly or Off, not "${value}"`);
       return { engine };
     }

@@ -1,6 +1,7 @@
 /**
  * Every answer that the gateway makes itself, by its stable code: the `code` of the problem document (RFC 9457), the `reason` of
- * the decision record, and a heading in docs/errors.md. A code is never renamed and never gets another status.
+ * the decision record, and a heading in docs/errors.md. A code is never renamed and never gets another status, but for what the rules
+ * of a `waf` refuse: they may name one.
  */
 export const problems = {
   "bad-request": [400, "The request is malformed"],
@@ -57,11 +58,14 @@ export interface ProblemExtras {
   /** More members of the document, such as `missing: "orders:write"`. */
   readonly members?: Readonly<Record<string, unknown>>;
   readonly headers?: Readonly<Record<string, string>>;
+  /** 400 to 599. Default: the code's. */
+  readonly status?: number;
 }
 
 /** The answer for `code`, as `application/problem+json`. `instance` is the request's id, by which its record is found. */
 export function problemResponse(code: ProblemCode, instance: string, extras: ProblemExtras = {}): Response {
-  const [status, title] = problems[code];
+  const [usual, title] = problems[code];
+  const { status = usual } = extras;
   const body = {
     type: `urn:portcullis:problem:${code}`,
     title,

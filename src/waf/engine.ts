@@ -2,8 +2,9 @@
  * The engine: a rule pack, ready to judge requests. `begin` gives a transaction, whose phases are run as the request comes in; `evaluate`
  * runs them all for a request that is there as a whole. Pure: it does no I/O and waits for nothing.
  */
+import { LinearRegex } from "./linear-regex.ts";
 import { type Operator, operatorOf } from "./operate.ts";
-import type { PackAtom, PackRule, PackTarget, RulePack } from "./pack.ts";
+import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pack.ts";
 import { type Group, Prefilter } from "./prefilter.ts";
 import type { Phase, Verdict, WafRequest, WafResponse } from "./request.ts";
 import { Transaction } from "./transaction.ts";
@@ -28,7 +29,7 @@ export interface CollectionGroups {
   readonly recurs: boolean;
   readonly all: Group | undefined;
   readonly byName: ReadonlyMap<string, Group> | undefined;
-  readonly byPattern: readonly { readonly pattern: RegExp; readonly group: Group }[];
+  readonly byPattern: readonly { readonly pattern: LinearRegex; readonly group: Group }[];
 }
 
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
@@ -48,7 +49,7 @@ export class Engine {
   readonly filtered: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
   readonly #names = new Map<string, readonly string[]>();
-  readonly #patterns = new Map<string, RegExp>();
+  readonly #patterns = new Map<string, LinearRegex>();
 
   constructor(pack: RulePack, options: EngineOptions = {}) {
     this.pack = pack;
@@ -113,10 +114,12 @@ export class Engine {
   }
 
   /** Selectors of members are held against their names in any case. */
-  pattern(source: string): RegExp {
+  pattern({ source, program }: PackPattern): LinearRegex {
     let pattern = this.#patterns.get(source);
     if (!pattern) {
-      pattern = new RegExp(source, "is");
+      pattern = new LinearRegex(
+        typeof program === "number" ? (this.pack.programs[program] as Uint16Array) : Uint16Array.from(program),
+      );
       this.#patterns.set(source, pattern);
     }
     return pattern;
@@ -130,12 +133,14 @@ export class Engine {
   #groupsOf(phase: Phase): CollectionGroups[] {
     const { atoms } = this.pack.prefilter;
     const reading = new Map<string, Map<string, Map<number, PackTarget>>>();
+    const patterns = new Map<string, PackPattern>();
     for (const [atom, { rule }] of (atoms as readonly PackAtom[]).entries()) {
       const { phase: own, links } = this.pack.rules[rule] as PackRule;
       if (own !== phase) continue;
       for (const target of links[0]?.targets ?? []) {
         const { collection, name, pattern } = target;
-        const selector = name !== undefined ? `=${name}` : pattern !== undefined ? `/${pattern}` : "";
+        const selector = name !== undefined ? `=${name}` : pattern !== undefined ? `/${pattern.source}` : "";
+        if (pattern !== undefined) patterns.set(selector, pattern);
         const selectors = reading.get(collection) ?? new Map<string, Map<number, PackTarget>>();
         reading.set(collection, selectors);
         selectors.set(selector, (selectors.get(selector) ?? new Map<number, PackTarget>()).set(atom, target));
@@ -149,9 +154,10 @@ export class Engine {
         recurs: RECURRING.test(collection),
         all: groups.find(({ selector }) => selector === "")?.group,
         byName: named.length > 0 ? new Map(named.map(({ selector, group }) => [selector.slice(1), group])) : undefined,
-        byPattern: groups
-          .filter(({ selector }) => selector.startsWith("/"))
-          .map(({ selector, group }) => ({ pattern: this.pattern(selector.slice(1)), group })),
+        byPattern: groups.flatMap(({ selector, group }) => {
+          const pattern = patterns.get(selector);
+          return pattern ? [{ pattern: this.pattern(pattern), group }] : [];
+        }),
       };
     });
   }

@@ -86,11 +86,19 @@ export interface PackTarget {
   /** One member, in lower case. */
   readonly name?: string;
   /** Members whose name this regex matches. */
-  readonly pattern?: string;
+  readonly pattern?: PackPattern;
   /** How many there are, rather than what they hold. */
   readonly count?: true;
   /** Members that are left out: by name in lower case, or by a regex. */
-  readonly except?: readonly ({ readonly name: string } | { readonly pattern: string })[];
+  readonly except?: readonly ({ readonly name: string } | { readonly pattern: PackPattern })[];
+}
+
+/** A regex over names, which clients choose as they do values: it runs in linear time as well (src/waf/linear-regex.ts). */
+export interface PackPattern {
+  /** As it was written; the same one has the same program. */
+  readonly source: string;
+  /** A place in the pack's `programs`; the program itself, in an exclusion, which is no part of the pack. */
+  readonly program: number | readonly number[];
 }
 
 /** Text with macros: what is fixed and, in between, names of variables in lower case (`tx.0`, `matched_var`). */

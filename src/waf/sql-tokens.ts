@@ -68,24 +68,24 @@ const ATTACK_FUNCTIONS: ReadonlySet<string> = new Set(
 );
 
 /** What makes the word before the start of a statement: `drop table`, not "drop by". */
-const STATEMENTS: Readonly<Record<string, RegExp>> = {
-  drop: /^(?:table|database|schema|view|index|procedure|function|trigger|user|column)$/,
-  create: /^(?:table|database|schema|view|index|procedure|function|trigger|user|or|temporary)$/,
-  alter: /^(?:table|database|schema|view|user|procedure|function|login)$/,
-  truncate: /^table$/,
-  insert: /^into$/,
-  replace: /^into$/,
-  delete: /^from$/,
-  load: /^data$/,
-  procedure: /^analyse$/,
-  exec: /^(?:[sx]p_\w+|master.*|sys\..*|immediate|@)/,
-  execute: /^(?:[sx]p_\w+|master.*|sys\..*|immediate|@)/,
-  declare: /^@/,
-  set: /^@/,
-  grant: /^(?:all|select|insert|update|dba|execute)$/,
-  backup: /^(?:database|log)$/,
-  handler: /^\w+$/,
-};
+const STATEMENTS: ReadonlyMap<string, RegExp> = new Map([
+  ["drop", /^(?:table|database|schema|view|index|procedure|function|trigger|user|column)$/],
+  ["create", /^(?:table|database|schema|view|index|procedure|function|trigger|user|or|temporary)$/],
+  ["alter", /^(?:table|database|schema|view|user|procedure|function|login)$/],
+  ["truncate", /^table$/],
+  ["insert", /^into$/],
+  ["replace", /^into$/],
+  ["delete", /^from$/],
+  ["load", /^data$/],
+  ["procedure", /^analyse$/],
+  ["exec", /^(?:[sx]p_\w+|master.*|sys\..*|immediate|@)/],
+  ["execute", /^(?:[sx]p_\w+|master.*|sys\..*|immediate|@)/],
+  ["declare", /^@/],
+  ["set", /^@/],
+  ["grant", /^(?:all|select|insert|update|dba|execute)$/],
+  ["backup", /^(?:database|log)$/],
+  ["handler", /^\w+$/],
+] as const);
 
 const SPACE = /[\0-\x20\xa0]+/y;
 const WORD = /[A-Za-z_\x80-\xff$][\w$\x80-\xff]*/y;
@@ -294,7 +294,7 @@ class Reader implements SqlTokens {
       if (this.#letters.at(-2) === "n") return this.#replace(2, "n", whole);
       return this.#push("n", word);
     }
-    const statement = last !== undefined && /[nfkt!]/.test(last) ? STATEMENTS[before] : undefined;
+    const statement = last !== undefined && /[nfkt!]/.test(last) ? STATEMENTS.get(before) : undefined;
     if (statement?.test(word)) return this.#replace(1, "D", `${before} ${word}`);
     if (before === "waitfor" && (word === "delay" || word === "time")) return this.#replace(1, "W", word);
     if ((before === "order" || before === "group") && word === "by") return this.#replace(1, "B", before);

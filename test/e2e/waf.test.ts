@@ -1,11 +1,22 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { exclusionCode, proposals } from "../../src/build/waf-commands.ts";
 import { Gateway } from "./gateway.ts";
 
 const RULES = JSON.stringify(join(import.meta.dirname, "..", "seclang", "rules"));
+const OWN = mkdtempSync(join(tmpdir(), "portcullis-rules-"));
+writeFileSync(
+  join(OWN, "statuses.conf"),
+  [
+    'SecRule ARGS:gone "@streq 1" "id:901,phase:2,deny,status:410,log"',
+    'SecRule ARGS:moved "@streq 1" "id:902,phase:2,redirect:https://example.com/,status:403,log"',
+    'SecRule RESPONSE_BODY "@contains ORA-" "id:903,phase:4,deny,status:500,log"',
+  ].join("\n"),
+);
 const ROUTES = `
 import { api, cluster, env, gateway, route, waf } from "portcullis";
 const to = cluster("backend", { ingress: env("BACKEND") });
@@ -15,11 +26,12 @@ export default gateway({}, [
   api("shop", {}, [
     at("enforced", {}),
     at("reported", { mode: "report" }),
-    at("excluded", { exclude: [{ rule: 10, target: "ARGS:q" }] }),
+    at("excluded", { exclude: [{ rule: 10, target: "ARGS:/^q(?:uery)?$/" }] }),
     at("never", { sample: 0 }),
     at("json", { body: { kinds: ["json"] } }),
     at("small", { body: { inspect: 20, tooLarge: "refuse" } }),
     at("answers", { response: true }),
+    at("statuses", { response: true, before: [${JSON.stringify(join(OWN, "statuses.conf"))}] }),
   ]),
 ]);
 `;
@@ -48,6 +60,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await gateway?.close();
   backend?.close();
+  rmSync(OWN, { recursive: true });
 });
 
 async function ask(path: string, init?: RequestInit) {
@@ -122,6 +135,17 @@ describe("the waf policy, in workerd", () => {
     const refused = await ask("/answers", { headers: { "x-fail": "1" } });
     expect(refused).toMatchObject({ status: 502, verdict: { verdict: "deny", reason: "response-filtered" } });
     expect(refused.text).not.toContain("ORA-");
+  });
+
+  it("answers with the status that a rule names", async () => {
+    const gone = await ask("/statuses?gone=1");
+    expect(gone.status).toBe(410);
+    expect(JSON.parse(gone.text)).toMatchObject({ code: "request-filtered", status: 410 });
+    expect(gone.record).toMatchObject({ status: 410, reason: "request-filtered" });
+    const answer = await ask("/statuses", { headers: { "x-fail": "1" } });
+    expect(answer).toMatchObject({ status: 500, record: { reason: "response-filtered" } });
+    const moved = await ask("/statuses?moved=1", { redirect: "manual" });
+    expect(moved.status).toBe(302);
   });
 
   it("gives records from which exclusions are proposed", () => {

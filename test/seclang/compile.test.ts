@@ -102,11 +102,60 @@ describe("what cannot be compiled", () => {
     expect(told.join("\n")).toContain("t:rot13 is not known");
   });
 
+  it("is a status that refuses nothing", () => {
+    expect(faults('SecRule ARGS "@rx a" "id:1,phase:2,deny,status:200"')).toEqual([
+      "1 1 deny answers with a status from 400 to 599, not 200",
+    ]);
+  });
+
+  it("is a selector that only backtracking could run", () => {
+    const told = faults(
+      [
+        'SecRule ARGS:/a(?=b)/ "@rx a" "id:1,phase:2,deny"',
+        'SecRule ARGS|!ARGS:/(a)\\1/ "@rx a" "id:2,phase:2,deny"',
+        'SecRule ARGS:/(/ "@rx a" "id:3,phase:2,deny"',
+        'SecAction "id:4,phase:1,pass,ctl:ruleRemoveTargetById=1;ARGS:/(?<!a)b/"',
+      ].join("\n"),
+    );
+    expect(told.map((fault) => fault.split(":", 1)[0])).toEqual([
+      "1 1 the selector /a(?=b)/ does not run in linear time",
+      "2 2 the selector /(a)\\1/ does not run in linear time",
+      "3 3 the selector /(/ is no regular expression",
+      "4 4 the selector /(?<!a)b/ does not run in linear time",
+    ]);
+    const exclusion = exclusionsOf({ rule: 10, target: "ARGS:/(?!id)/" }, compiled);
+    expect(exclusion).toContain("does not run in linear time");
+  });
+
   it("is left out and listed when that is allowed", () => {
     const { problems, warnings, pack } = compileText(text, { allowUnsupported: true });
     expect(problems).toEqual([]);
     expect(warnings).toHaveLength(6);
     expect(pack.rules.map(({ id }) => id)).toEqual([6]);
+  });
+});
+
+describe("what means less here", () => {
+  const notes = (text: string, options?: CompileOptions) =>
+    compileText(text, options).notes.map(({ line, rule, message }) => `${line} ${rule} ${message}`);
+
+  it("is noted with line and rule, where the configuration leaves it in", () => {
+    const text = [
+      'SecAction "id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},initcol:global=global"',
+      'SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,nolog,setvar:ip.posts=+1,expirevar:ip.posts=60"',
+      'SecRule IP:posts "@gt 10" "id:3,phase:1,deny"',
+      'SecRule TX:counts "@eq 1" "id:4,phase:1,pass,nolog,setsid:%{REQUEST_COOKIES.id}"',
+      'SecRule ARGS:a "@streq b" "id:5,phase:2,pass,nolog,setvar:tx.seen=1"',
+      'SecAction "id:6,phase:5,pass,nolog,setvar:ip.requests=+1"',
+      "SecAction \"id:7,phase:5,pass,log,msg:'Done'\"",
+    ].join("\n");
+    expect(notes(text)).toEqual([
+      "1 1 initcol does nothing here",
+      "2 2 expirevar does nothing here, and what is in IP is forgotten when the request ends",
+      "3 3 what is in IP is forgotten when the request ends",
+      "6 6 phase 5, which only logs, is not run",
+    ]);
+    expect(notes(text, { variables: { counts: "1" } })).toContain("4 4 setsid does nothing here");
   });
 });
 
@@ -138,11 +187,40 @@ describe("the engine", () => {
     expect(exclusionsOf({ rule: 4711 }, compiled)).toBe("there is no rule 4711");
   });
 
+  it("selects members by a regex, however long a client makes their names", () => {
+    const { pack, problems } = compileText(
+      [
+        'SecRule ARGS:/^(?:x+x+)+Y$/|!ARGS:/-ok$/ "@contains a" "id:1,phase:2,pass,log"',
+        'SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,nolog,ctl:ruleRemoveTargetById=3;ARGS:/^tokens?$/"',
+        'SecRule ARGS "@contains a" "id:3,phase:2,pass,log"',
+      ].join("\n"),
+    );
+    expect(problems).toEqual([]);
+    const asked = new Engine(pack);
+    expect(ids(asked.evaluate(request("/?XXY=a&xx-ok=a")))).toEqual([1, 3]);
+    expect(ids(asked.evaluate(request("/?Token=a")))).toEqual([3]);
+    expect(ids(asked.evaluate(request("/?Token=a", { method: "POST" })))).toEqual([]);
+    const started = performance.now();
+    expect(ids(asked.evaluate(request(`/?${"x".repeat(50_000)}=a`)))).toEqual([3]);
+    // Backtracking would not end.
+    expect(performance.now() - started).toBeLessThan(1_000);
+  });
+
   it("finds phrases of a file in any case, and ends in phase 1", () => {
     const headers: [string, string][] = [["User-Agent", "a Worse Scanner"]];
     expect(engine.evaluate(request("/", { headers })).interruption).toMatchObject({ rule: 11, phase: 1 });
     // A value that matched nothing is remembered; one that matched is asked about each time.
     expect(engine.evaluate(request("/", { headers })).interruption).toMatchObject({ rule: 11 });
+  });
+
+  it("finds an injection that has words alone", () => {
+    const { pack } = compileText('SecRule ARGS "@detectSQLi" "id:1,phase:2,deny"');
+    const asked = new Engine(pack);
+    for (const value of ["1e0union select 1", "1 UNION\0select 1", "1 order by 5", "1' or 1=1 --"])
+      expect(ids(asked.evaluate(request(`/?q=${encodeURIComponent(value)}`))), value).toEqual([1]);
+    expect(ids(asked.evaluate(request("/?q=the%20order%20of%20things&note=a%20credit%20union%2C%20or%20two")))).toEqual(
+      [],
+    );
   });
 
   it("needs all links of a chain", () => {

@@ -308,6 +308,7 @@ describe("XML", () => {
     ["<a/><b>x</b>", "there is more than one root element", "x"],
     ["<a>x < y</a>", "a tag has no name", "x < y"],
     ["<a>x & y</a>", "an & without an entity", "x & y"],
+    ["<a>&constructor;</a>", "an unknown entity", "&constructor;"],
     ["<a b>x</a>", "an attribute has no value", "x"],
     ["<a>x<!-- y", "<!-- does not end", "x<!-- y"],
     ["<a>x<![CDATA[ y", "<![CDATA[ does not end", "x<![CDATA[ y"],

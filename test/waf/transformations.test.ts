@@ -56,6 +56,7 @@ const vectors: Partial<Record<TransformationName, readonly (readonly [value: str
     ["\\n\\t", "\n\t"],
   ],
   htmlEntityDecode: [
+    ["&constructor;&__proto__;", "&constructor;&__proto__;"],
     ["&lt;script&gt", "<script>"],
     ["&#60;&#x3c;&#X3C&#0060", "<<<<"],
     ["&QUOT;&amp;&nbsp;", '"&\xa0'],

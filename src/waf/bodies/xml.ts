@@ -22,7 +22,9 @@ export function readXml(document: string, limits: BodyLimits = BODY_LIMITS): Xml
 const NAME = /[A-Za-z_:\x80-\xff][A-Za-z0-9_:.\x80-\xff-]*/y;
 const SPACE = /[\t\n\r ]*/y;
 const BEGINS = { comment: "<!--", data: "<![CDATA[", instruction: "<?", type: "<!DOCTYPE" } as const;
-const ENTITIES: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
+const ENTITIES: ReadonlyMap<string, string> = new Map(
+  Object.entries({ lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" }),
+);
 
 class XmlReader {
   text = "";
@@ -224,7 +226,7 @@ class XmlReader {
         const number =
           hexadecimal !== undefined ? Number.parseInt(hexadecimal, 16) : decimal !== undefined ? Number(decimal) : -1;
         if (number >= 0 && number <= 0x10ffff) return utf8(number);
-        const character = name === undefined ? undefined : ENTITIES[name];
+        const character = name === undefined ? undefined : ENTITIES.get(name);
         if (character === undefined) this.#wrong(whole === "&" ? "an & without an entity" : "an unknown entity");
         return character ?? whole;
       },

@@ -1,6 +1,9 @@
 /** HTML's character references, as ModSecurity knows them: numbers, and five names. */
 
-const NAMES: Readonly<Record<string, string>> = { quot: '"', amp: "&", lt: "<", gt: ">", nbsp: "\xa0" };
+// A Map, as an object has names of its own: `&constructor;`.
+const NAMES: ReadonlyMap<string, string> = new Map(
+  Object.entries({ quot: '"', amp: "&", lt: "<", gt: ">", nbsp: "\xa0" }),
+);
 
 /** Each becomes one byte, the low one of its number; the semicolon may be missing. */
 export function htmlEntityDecode(value: string): string {
@@ -11,7 +14,7 @@ export function htmlEntityDecode(value: string): string {
       if (hexadecimal !== undefined)
         return byteOf(Number.parseInt(hexadecimal, 16), Number.parseInt(hexadecimal.slice(-2), 16));
       if (decimal !== undefined) return byteOf(Number(decimal), lowByte(decimal));
-      return NAMES[(name as string).toLowerCase()] ?? whole;
+      return NAMES.get((name as string).toLowerCase()) ?? whole;
     },
   );
 }

@@ -9,7 +9,7 @@ import type { Stage } from "./stages.ts";
 
 /** Outcomes in the order of `stages`. Throws an Error that lists what cannot be compiled. */
 export function directly(stages: readonly Stage[], rules: string, onStage: (name: string) => void): Outcome[] {
-  const { pack, catalog } = compiledRules(rules);
+  const { pack } = compiledRules(rules, { messages: true });
   const engine = new Engine(pack);
   return stages.map(({ name, request: raw }) => {
     const { request, refused, unread = false } = parseRequest(raw);
@@ -21,7 +21,7 @@ export function directly(stages: readonly Stage[], rules: string, onStage: (name
     const status = refused === "no answer" ? undefined : response.status;
     return {
       ...(status !== undefined && { status }),
-      matches: verdict.matches.map(({ id, on }) => ({ id, on, message: catalog.get(id)?.message ?? "" })),
+      matches: verdict.matches.map(({ id, on, message = "", data = "" }) => ({ id, on, message, data })),
       judged: true,
     };
   });

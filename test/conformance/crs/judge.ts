@@ -16,6 +16,8 @@ export interface Match {
   /** The variables on which it did; what it took out of them and their values only where the engine was called itself. */
   readonly on: readonly { readonly name: string; readonly value?: string; readonly captured?: string }[];
   readonly message: string;
+  /** What the rule's `logdata` says; absent: it is made of `on`, as most rules' is. */
+  readonly data?: string;
 }
 
 /** What is wrong; undefined: the stage has passed. As in go-ftw, a stage that expects an error expects nothing else. */
@@ -40,7 +42,11 @@ export function faultOf(expected: Expected, outcome: Outcome): string | undefine
 /** The lines that ModSecurity would write, as far as tests look at them. */
 const logOf = ({ matches }: Outcome): string =>
   matches
-    .flatMap(({ id, on, message }) => on.map((variable) => `${dataOf(variable)} [id "${id}"] [msg "${message}"]`))
+    .flatMap(({ id, on, message, data }) => {
+      const said = `[id "${id}"] [msg "${printable(message)}"]`;
+      if (data !== undefined) return [`${said} [data "${printable(data)}"]`];
+      return on.map((variable) => `${dataOf(variable)} ${said}`);
+    })
     .join("\n");
 
 const dataOf = ({ name, value = "", captured = "" }: Match["on"][number]): string =>

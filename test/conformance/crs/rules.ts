@@ -23,8 +23,8 @@ export const CONFIGURATION = {
 } satisfies CompileOptions;
 
 /** Throws an Error that lists what cannot be compiled. */
-export function compiledRules(folder: string): CompiledRules {
-  const compiled = compileRules(folder, CONFIGURATION);
+export function compiledRules(folder: string, options: Pick<CompileOptions, "messages"> = {}): CompiledRules {
+  const compiled = compileRules(folder, { ...CONFIGURATION, ...options });
   if (compiled.problems.length > 0)
     throw new Error(
       compiled.problems.map(({ file, line, message, fix }) => `${file}:${line}: ${message}; ${fix}`).join("\n"),
