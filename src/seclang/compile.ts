@@ -20,7 +20,7 @@ import { type CompiledOperator, compileOperator, LONGEST_PHRASE, type Needs } fr
 import type { RuleProblem } from "./directives.ts";
 import { type FoldedAction, type FoldedLink, type FoldedStep, fold, RULE_COLLECTIONS, rulesOfCtl } from "./fold.ts";
 import { loadRules } from "./load.ts";
-import { ENGINE_MODES, readRuleSet, type SourceLink, type SourceRule } from "./rule-set.ts";
+import { ENGINE_MODES, readRuleSet, type SourceRule } from "./rule-set.ts";
 import { Malformed, parseCtl, parseTarget, parseTemplate } from "./rule-text.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
 
@@ -135,8 +135,7 @@ class Packer {
   readonly #chains: PackChain[] = [{ before: 0 }];
   readonly #operators = new Map<string, number>();
   readonly #operatorList: PackOperator[] = [];
-  /** By operator: what a value needs, in one way or another. None: any value might match. */
-  readonly #needs: (readonly Needs[])[] = [];
+  readonly #needs: (Needs | undefined)[] = [];
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
   /** By the source of a selector's regex, its program. */
@@ -296,14 +295,14 @@ class Packer {
     return at;
   }
 
-  #operator({ operator, needs, orNeeds }: CompiledOperator): number {
+  #operator({ operator, needs }: CompiledOperator): number {
     const packed = this.#packed(operator);
     const key = JSON.stringify(packed);
     let number = this.#operators.get(key);
     if (number === undefined) {
       number = this.#operatorList.push(packed) - 1;
       this.#operators.set(key, number);
-      this.#needs.push([...(needs ? [needs] : []), ...(orNeeds ? [orNeeds] : [])]);
+      this.#needs.push(needs);
     }
     return number;
   }
@@ -337,14 +336,11 @@ class Packer {
 
   /** The atoms of a rule whose first link reads the request alone, with an operator that needs something. */
   #addAtoms(rule: number, link: PackLink, { source }: FoldedLink): void {
-    if (link.operator === undefined || link.negated || link.targets.length === 0) return;
+    const needs = link.operator === undefined ? undefined : this.#needs[link.operator];
+    if (!needs || link.negated || link.targets.length === 0) return;
     const ofRequest = ({ collection, count }: PackTarget) =>
       !count && !RULE_COLLECTIONS.has(collection) && !collection.startsWith("MATCHED_");
     if (!link.targets.every(ofRequest)) return;
-    for (const needs of this.#needs[link.operator] ?? []) this.#addAtomsFor(needs, rule, link, source);
-  }
-
-  #addAtomsFor(needs: Needs, rule: number, link: PackLink, source: SourceLink): void {
     const operator = this.#operatorList[link.operator as number] as PackOperator;
     const clauses = needs.filter((clause) => charactersOf(clause) === undefined).slice(0, MOST_CLAUSES);
     const telling = clauses.some((clause) => clause.every(({ length }) => length > 2));
