@@ -131,7 +131,7 @@ export class Prefilter {
       scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
     }
     this.#scanTriggers = scanTriggers;
-    this.#automaton = new Automaton(pack.tables, masksOf(triggering), masksOf(pack.prefilter.sets));
+    this.#automaton = new Automaton(pack.tables, masksOf(triggering.slice(0, 30)), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
     this.#fulfilledAt = new Int32Array(this.#atoms.length);
@@ -159,7 +159,7 @@ export class Prefilter {
           Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
         ),
       ),
-      wordless: Array.from({ length: 31 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
+      wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
       needless: wordless.filter((atom) => of(atom).masks.length === 0),
       kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
       clean: new Set(),
@@ -309,10 +309,10 @@ export class Prefilter {
   }
 }
 
-/** By byte: a bit for each of the first 30 sets that has it. */
+/** By byte: a bit for each of the sets, at most 32, that has it. */
 function masksOf(sets: readonly string[]): Int32Array {
   const masks = new Int32Array(256);
-  for (const [bit, characters] of sets.slice(0, 30).entries()) {
+  for (const [bit, characters] of sets.entries()) {
     for (let i = 0; i < characters.length; i++) {
       const byte = characters.charCodeAt(i);
       masks[byte] = (masks[byte] as number) | (1 << bit);
