@@ -102,12 +102,16 @@ export class Engine {
     ));
   }
 
-  /** Names in the pack's variables, by the collection that they begin with: `tx.`. */
-  namesIn(prefix: string): readonly string[] {
-    let names = this.#names.get(prefix);
+  /** Names in the pack's variables, by the collection that they begin with, `tx.`, and a pattern that fits the rest. */
+  namesIn(prefix: string, pattern?: string): readonly string[] {
+    const key = `${prefix}/${pattern ?? ""}`;
+    let names = this.#names.get(key);
     if (!names) {
-      names = Object.keys(this.pack.variables).filter((name) => name.startsWith(prefix));
-      this.#names.set(prefix, names);
+      const regex = pattern === undefined ? undefined : this.pattern(pattern);
+      names = Object.keys(this.pack.variables).filter(
+        (name) => name.startsWith(prefix) && (regex === undefined || regex.test(name.slice(prefix.length))),
+      );
+      this.#names.set(key, names);
     }
     return names;
   }
