@@ -88,9 +88,8 @@ export class Transaction {
   verdict(): Verdict {
     const scores: Record<string, number> = {};
     for (const [name, value] of this.#written) {
-      if (!name.startsWith("tx.") || !/[._]score(?:_pl\d)?$/.test(name)) continue;
       const score = Number(value);
-      if (score > 0) scores[name.slice(3)] = score;
+      if (score > 0 && name.startsWith("tx.") && /[._]score(?:_pl\d)?$/.test(name)) scores[name.slice(3)] = score;
     }
     return {
       matches: this.#matches,
@@ -305,11 +304,13 @@ export class Transaction {
       const value = variables[full];
       if (value !== undefined && !this.#written.has(full)) found.push({ key, name: key, value });
     }
-    const beginning = prefix + (pattern === undefined ? "" : beginningOf(pattern));
+    const beginning = pattern === undefined ? "" : beginningOf(pattern);
+    const isBeginning = pattern === undefined || pattern === `^${beginning}`;
+    const start = prefix + beginning;
     for (const [full, value] of this.#written) {
-      if (value === undefined || !full.startsWith(beginning)) continue;
+      if (value === undefined || !full.startsWith(start)) continue;
       const key = full.slice(prefix.length);
-      if (regex === undefined || regex.test(key)) found.push({ key, name: key, value });
+      if (isBeginning || regex?.test(key)) found.push({ key, name: key, value });
     }
     return found;
   }
