@@ -30,6 +30,10 @@ export class ByteSet {
     return new ByteSet(this.bits.map((word) => ~word));
   }
 
+  and(other: ByteSet): ByteSet {
+    return new ByteSet(this.bits.map((word, at) => word & (other.bits[at] as number)));
+  }
+
   meets(other: ByteSet): boolean {
     return this.bits.some((word, at) => (word & (other.bits[at] as number)) !== 0);
   }

@@ -18,6 +18,8 @@ export interface CompiledOperator {
   readonly operator: PackOperator | { readonly op: "rx"; readonly regex: CompiledRegex } | PhraseOperator;
   /** Absent: any value might match. */
   readonly needs?: Needs;
+  /** What a value without an unusual byte must have (regex-literals.ts), where that tells more; `[[]]`, which none has: it never matches. */
+  readonly plainNeeds?: Needs;
 }
 
 export interface PhraseOperator {
@@ -51,7 +53,11 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
       const regex = compiledRegex(argument);
       // Whatever the value is, it is all of it.
       if (argument === "^.*$" || argument === ".*") return { operator: { op: "unconditionalMatch" } };
-      return { operator: { op: "rx", regex }, ...(regex.literals.length > 0 && { needs: regex.literals }) };
+      return {
+        operator: { op: "rx", regex },
+        ...(regex.literals.length > 0 && { needs: regex.literals }),
+        plainNeeds: regex.literalsOfPlain ?? [[]],
+      };
     }
     case "pm":
       return phrases(argument.trim().split(/\s+/).map(withBytes));

@@ -20,6 +20,7 @@ import { type CompiledOperator, compileOperator, LONGEST_PHRASE, type Needs } fr
 import type { RuleProblem } from "./directives.ts";
 import { type FoldedAction, type FoldedLink, type FoldedStep, fold, RULE_COLLECTIONS, rulesOfCtl } from "./fold.ts";
 import { loadRules } from "./load.ts";
+import { UNUSUAL } from "./regex-literals.ts";
 import { ENGINE_MODES, readRuleSet, type SourceRule } from "./rule-set.ts";
 import { Malformed, parseCtl, parseTarget, parseTemplate } from "./rule-text.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
@@ -135,7 +136,7 @@ class Packer {
   readonly #chains: PackChain[] = [{ before: 0 }];
   readonly #operators = new Map<string, number>();
   readonly #operatorList: PackOperator[] = [];
-  readonly #needs: (Needs | undefined)[] = [];
+  readonly #needs: Pick<CompiledOperator, "needs" | "plainNeeds">[] = [];
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
   /** By the source of a selector's regex, its program. */
@@ -144,6 +145,8 @@ class Packer {
   readonly #clausesOfWord: number[][] = [];
   readonly #sets: string[] = [];
   readonly #atoms: PackAtom[] = [];
+  /** Sets of characters that count where another rule has a bit for them anyway. */
+  readonly #besideWords: { readonly characters: string; readonly masks: number[] }[] = [];
 
   readonly #messages: boolean;
 
@@ -182,6 +185,10 @@ class Packer {
         ...(this.#messages && { message: parseTemplate(rule.message), data: parseTemplate(rule.logdata) }),
       });
       this.#addAtoms(number, links[0] as PackLink, step.folded[0] as FoldedLink);
+    }
+    for (const { characters, masks } of this.#besideWords) {
+      const at = this.#sets.indexOf(characters);
+      if (at !== -1) masks.push(1 << at);
     }
     const words = [...this.#words.keys()];
     return {
@@ -295,14 +302,14 @@ class Packer {
     return at;
   }
 
-  #operator({ operator, needs }: CompiledOperator): number {
+  #operator({ operator, needs, plainNeeds }: CompiledOperator): number {
     const packed = this.#packed(operator);
     const key = JSON.stringify(packed);
     let number = this.#operators.get(key);
     if (number === undefined) {
       number = this.#operatorList.push(packed) - 1;
       this.#operators.set(key, number);
-      this.#needs.push(needs);
+      this.#needs.push({ ...(needs && { needs }), ...(plainNeeds && { plainNeeds }) });
     }
     return number;
   }
@@ -336,39 +343,73 @@ class Packer {
 
   /** The atoms of a rule whose first link reads the request alone, with an operator that needs something. */
   #addAtoms(rule: number, link: PackLink, { source }: FoldedLink): void {
-    const needs = link.operator === undefined ? undefined : this.#needs[link.operator];
-    if (!needs || link.negated || link.targets.length === 0) return;
+    if (link.operator === undefined || link.negated || link.targets.length === 0) return;
     const ofRequest = ({ collection, count }: PackTarget) =>
       !count && !RULE_COLLECTIONS.has(collection) && !collection.startsWith("MATCHED_");
     if (!link.targets.every(ofRequest)) return;
-    const operator = this.#operatorList[link.operator as number] as PackOperator;
-    const clauses = needs.filter((clause) => charactersOf(clause) === undefined).slice(0, MOST_CLAUSES);
-    const telling = clauses.some((clause) => clause.every(({ length }) => length > 2));
-    const masks: number[] = [];
-    for (const clause of needs) {
-      const characters = charactersOf(clause);
-      // A word of some length is rare enough by itself, and bits are few.
-      if (characters === undefined || isCommon(characters) || telling) continue;
-      const bit = this.#bit(characters);
-      if (bit !== undefined) masks.push(bit);
-      else if (clauses.length < MOST_CLAUSES) clauses.push(clause);
-    }
-    const least = Math.max(1, ...clauses.map((clause) => Math.min(...clause.map(({ length }) => length))));
+    const conditions = this.#conditions(this.#needs[link.operator] ?? {});
+    const operator = this.#operatorList[link.operator] as PackOperator;
     const { transformations: names } = source;
     const chains = link.multiMatch ? [[], ...names.map((_, i) => names.slice(0, i + 1))] : [names];
     for (const chain of chains) {
-      const atom = this.#atoms.push({
-        rule,
-        chain: this.#chain(chain),
-        scanned: this.#chain(scannedOf(chain)),
-        clauses: clauses.length,
-        masks,
-        ...(least > 1 && { least }),
-        ...(operator.op === "pm" && !operator.long && { certain: true as const }),
-      });
-      for (const [number, clause] of clauses.entries())
-        for (const word of clause) this.#clausesOfWord[this.#word(word)]?.push(4 * (atom - 1) + number);
+      for (const { clauses, masks } of conditions) {
+        const least = Math.max(1, ...clauses.map((clause) => Math.min(...clause.map(({ length }) => length))));
+        const atom = this.#atoms.push({
+          rule,
+          chain: this.#chain(chain),
+          scanned: this.#chain(scannedOf(chain)),
+          clauses: clauses.length,
+          masks,
+          ...(least > 1 && { least }),
+          ...(operator.op === "pm" && !operator.long && clauses.length > 0 && { certain: true as const }),
+        });
+        for (const [number, clause] of clauses.entries())
+          for (const word of clause) this.#clausesOfWord[this.#word(word)]?.push(4 * (atom - 1) + number);
+      }
     }
+  }
+
+  /**
+   * One of these a value fulfils that the operator matches on. Where what all values need tells little, as with most rules against
+   * commands in disguise, plain values and those with an unusual byte are told apart.
+   */
+  #conditions({ needs, plainNeeds }: Pick<CompiledOperator, "needs" | "plainNeeds">): Condition[] {
+    const isWeak = (needs ?? []).every((clause) => {
+      const characters = charactersOf(clause);
+      return characters === undefined ? clause.some(({ length }) => length < 3) : isCommon(characters);
+    });
+    const tellsMore = plainNeeds?.some((clause) => clause.every(({ length }) => length > 1));
+    const unusual = isWeak && tellsMore ? this.#bit(UNUSUAL.join("")) : undefined;
+    if (unusual === undefined || !plainNeeds) return needs ? [this.#condition(needs)] : [];
+    const rare = (needs ?? []).filter((clause) => !clause.some((word) => /^[a-z0-9]$/.test(word)));
+    const { clauses, masks } = this.#condition(rare);
+    const ofUnusual = { clauses, masks: [unusual, ...masks] };
+    return plainNeeds.some(({ length }) => length === 0) ? [ofUnusual] : [ofUnusual, this.#condition(plainNeeds)];
+  }
+
+  #condition(needs: Needs): Condition {
+    const telling = needs.find((clause) => clause.every(({ length }) => length > 2));
+    // Beside one that tells much, those with a word in nearly every value, or with very many, cost more than they rule out.
+    const tooCommon = (clause: readonly string[]) =>
+      telling !== undefined &&
+      clause !== telling &&
+      (clause.length > MOST_WORDS_BESIDE || clause.some(({ length }) => length === 1));
+    const clauses = needs
+      .filter((clause) => charactersOf(clause) === undefined && !tooCommon(clause))
+      .slice(0, MOST_CLAUSES);
+    const masks: number[] = [];
+    for (const clause of needs) {
+      const characters = charactersOf(clause);
+      if (characters === undefined || isCommon(characters)) continue;
+      // A word of some length is rare enough by itself, and bits are few.
+      if (telling) this.#besideWords.push({ characters, masks });
+      else {
+        const bit = this.#bit(characters);
+        if (bit !== undefined) masks.push(bit);
+        else if (clauses.length < MOST_CLAUSES) clauses.push(clause);
+      }
+    }
+    return { clauses, masks };
   }
 
   /** Undefined: there is none left. */
@@ -379,7 +420,8 @@ class Packer {
   }
 }
 
-const MOST_SETS = 30;
+const MOST_SETS = 32;
+const MOST_WORDS_BESIDE = 400;
 const MOST_CLAUSES = 4;
 
 /** Of a clause of single characters: all of them, in both cases. */
@@ -395,6 +437,12 @@ function charactersOf(clause: readonly string[]): string | undefined {
 /** Nearly every value has a letter or digit of several, so that to ask for one rules hardly any out. */
 const isCommon = (characters: string): boolean =>
   characters.length > 3 && characters.length < 200 && /[a-z0-9]/.test(characters);
+
+/** What one atom asks for: a word of each clause, and for each mask a character of its bits. */
+interface Condition {
+  readonly clauses: readonly (readonly string[])[];
+  readonly masks: readonly number[];
+}
 
 interface Kept {
   readonly kind: "rule";

@@ -2,7 +2,7 @@
  * What every match of a regex must hold, so that one pass of an automaton over a value (automaton.ts) tells which regexes can match.
  * Words are latin1 in lower case and are to be looked for without regard to ASCII case: that finds more, never less.
  */
-import type { ByteSet } from "./byte-set.ts";
+import { ByteSet } from "./byte-set.ts";
 import type { RegexNode } from "./regex-syntax.ts";
 
 /** Every match has at least one of these words. */
@@ -10,7 +10,7 @@ export type Clause = readonly string[];
 
 /** Longest word and most words that are worth keeping apart: more would only make the automaton larger. */
 const LONGEST = 24;
-const MOST_WORDS = 400;
+const MOST_WORDS = 1_500;
 const MOST_PRODUCT = 200;
 const MOST_IN_SET = 12;
 const MOST_CLAUSES = 4;
@@ -26,6 +26,61 @@ export function requiredLiterals(node: RegexNode): Clause[] {
   const clauses = "exact" in known ? clauseOf(known.exact) : known.clauses;
   const distinct = new Map(clauses.map((clause) => [[...clause].sort().join("\0"), withoutSuperwords(clause)]));
   return [...distinct.values()].sort((a, b) => weight(b) - weight(a)).slice(0, MOST_CLAUSES);
+}
+
+/**
+ * The bytes that ordinary names, numbers and texts are made of. Regexes against evasion allow quotes, backslashes, `$x` and the like
+ * between any two letters of a command; without these bytes they are lists of commands.
+ */
+const PLAIN = ByteSet.union(
+  ByteSet.range(0x30, 0x39),
+  ByteSet.range(0x41, 0x5a),
+  ByteSet.range(0x61, 0x7a),
+  ByteSet.of(...Array.from(" _.,:/+-@%?", (character) => character.charCodeAt(0))),
+);
+
+/** All others. */
+export const UNUSUAL: readonly string[] = PLAIN.not()
+  .bytes()
+  .map((byte) => String.fromCharCode(byte));
+
+/**
+ * The clauses of the regex on values without an unusual byte; undefined: it matches none of these. They tell more than those that hold
+ * for all values.
+ */
+export function literalsOfPlain(node: RegexNode): Clause[] | undefined {
+  const plain = within(node, PLAIN);
+  return plain && requiredLiterals(plain);
+}
+
+/** What is left of a regex for values that have these bytes alone; undefined: nothing. */
+function within(node: RegexNode, bytes: ByteSet): RegexNode | undefined {
+  switch (node.type) {
+    case "set": {
+      const set = node.set.and(bytes);
+      return set.size === 0 ? undefined : { type: "set", set };
+    }
+    case "sequence": {
+      const nodes = node.nodes.map((each) => within(each, bytes));
+      return nodes.every((each) => each !== undefined) ? { type: "sequence", nodes } : undefined;
+    }
+    case "either": {
+      const nodes = node.nodes.flatMap((each) => within(each, bytes) ?? []);
+      return nodes.length === 0 ? undefined : { type: "either", nodes };
+    }
+    case "repeat": {
+      const inner = within(node.node, bytes);
+      if (inner) return { ...node, node: inner };
+      return node.min === 0 ? { type: "sequence", nodes: [] } : undefined;
+    }
+    case "group":
+    case "atomic": {
+      const inner = within(node.node, bytes);
+      return inner && { ...node, node: inner };
+    }
+    default:
+      return node;
+  }
 }
 
 function explore(node: RegexNode): Known {

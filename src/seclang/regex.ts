@@ -1,5 +1,5 @@
 /** A rule's regex, ready for the engine: how it is run, so that no value can make it slow, and what its matches must hold. */
-import { type Clause, requiredLiterals } from "./regex-literals.ts";
+import { type Clause, literalsOfPlain, requiredLiterals } from "./regex-literals.ts";
 import { NotLinearError, regexProgram } from "./regex-program.ts";
 import { regexSource } from "./regex-source.ts";
 import { parseRegex } from "./regex-syntax.ts";
@@ -21,6 +21,8 @@ export interface CompiledRegex {
   readonly groupsInV8: readonly number[];
   /** Every match holds a word of each clause, in any ASCII case; the most telling first. None: any value might match. */
   readonly literals: readonly Clause[];
+  /** The same of values without an unusual byte (regex-literals.ts); absent: none of those matches. */
+  readonly literalsOfPlain?: readonly Clause[];
 }
 
 /**
@@ -31,7 +33,15 @@ export interface CompiledRegex {
 export function compileRegex(pattern: string): CompiledRegex {
   const parsed = parseRegex(pattern);
   const { source, flags, groups: groupsInV8 } = regexSource(parsed);
-  const common = { source, flags, groups: parsed.groups, groupsInV8, literals: requiredLiterals(parsed.node) };
+  const plain = literalsOfPlain(parsed.node);
+  const common = {
+    source,
+    flags,
+    groups: parsed.groups,
+    groupsInV8,
+    literals: requiredLiterals(parsed.node),
+    ...(plain && { literalsOfPlain: plain }),
+  };
   try {
     return { ...common, engine: "linear", program: regexProgram(parsed) };
   } catch (error) {

@@ -26,6 +26,7 @@ export class Automaton {
   /** The second of the masks of the value that was scanned last, or-ed. */
   kinds = 0;
   #made: Made | undefined;
+  #scans = 0;
 
   /**
    * @param tables kept, not copied
@@ -40,7 +41,7 @@ export class Automaton {
   }
 
   /**
-   * Calls `hit` with the number of each word in `value`, as often as it is found.
+   * Calls `hit` with the number of each word in `value`, once.
    * @param value a latin1 string, one character per byte
    * @returns the masks of all its bytes, or-ed
    */
@@ -52,6 +53,7 @@ export class Automaton {
     const classOf = this.#tables;
     const bytes = bufferFor(value);
     const { length } = value;
+    this.#scans++;
     let seen = 0;
     let state = 0;
     for (let at = 0; at < length; at++) {
@@ -70,10 +72,14 @@ export class Automaton {
   }
 
   #report(state: number, value: string, at: number, hit: (word: number) => void): void {
-    const { firstEnd, ends, shorter, rests } = this.#made as Made;
+    const { firstEnd, ends, shorter, rests, foundIn } = this.#made as Made;
+    const scan = this.#scans;
     for (let ending = state; ending !== 0; ending = shorter[ending] as number) {
       for (let end = firstEnd[ending] as number; end < (firstEnd[ending + 1] as number); end++) {
-        if (this.#continues(rests[end] as number, rests[end + 1] as number, value, at)) hit(ends[end] as number);
+        if (foundIn[end] === scan) continue;
+        if (!this.#continues(rests[end] as number, rests[end + 1] as number, value, at)) continue;
+        foundIn[end] = scan;
+        hit(ends[end] as number);
       }
     }
   }
@@ -102,6 +108,8 @@ interface Made {
   readonly ends: Uint16Array;
   /** By place in `ends`, and one more: where in the tables the rest of its word begins. */
   readonly rests: Uint32Array;
+  /** By place in `ends`: the last scan that found it. */
+  readonly foundIn: Float64Array;
   /** By state: the longest suffix of it in which a word ends, or 0. */
   readonly shorter: Uint16Array;
 }
@@ -146,7 +154,7 @@ function make(tables: Uint8Array): Made {
       transitions[at] = child | (endsHere ? ENDS : 0);
     }
   }
-  return { transitions, shift, firstEnd, ends, rests, shorter };
+  return { transitions, shift, firstEnd, ends, rests, foundIn: new Float64Array(endCount), shorter };
 
   function hasEnd(state: number): boolean {
     return firstEnd[state] !== firstEnd[state + 1] || shorter[state] !== 0;

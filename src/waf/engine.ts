@@ -36,6 +36,26 @@ export interface CollectionGroups {
 const RECURRING =
   /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
+/** Has the headers that rules are asked about whatever is in them. */
+const ORDINARY: WafRequest = {
+  method: "POST",
+  uri: "/path/file.txt?name=some+value&number=1",
+  protocol: "HTTP/1.1",
+  headers: [
+    ["host", "www.example.com"],
+    ["user-agent", "Mozilla/5.0 (X11; Linux x86_64)"],
+    ["accept", "text/html,application/json;q=0.9,*/*;q=0.8"],
+    ["accept-encoding", "gzip, deflate, br"],
+    ["accept-language", "en"],
+    ["cookie", "session=0123456789abcdef"],
+    ["referer", "https://www.example.com/path"],
+    ["content-type", "application/json"],
+    ["content-length", "16"],
+  ],
+  body: '{"name":"value"}',
+  clientAddress: "192.0.2.1",
+};
+
 export class Engine {
   readonly pack: RulePack;
   readonly prefilter: Prefilter;
@@ -80,9 +100,9 @@ export class Engine {
     return new Transaction(this, request, options);
   }
 
-  /** Makes what would else be made while the first request waits. */
+  /** Makes what would else be made while the first request waits: an ordinary one is judged. Some 30 ms. */
   warm(): void {
-    this.prefilter.finds("", new Set());
+    this.evaluate(ORDINARY);
   }
 
   /** All phases that the pack has rules for; those of the response only with one. */
@@ -103,12 +123,16 @@ export class Engine {
     ));
   }
 
-  /** Names in the pack's variables, by the collection that they begin with: `tx.`. */
-  namesIn(prefix: string): readonly string[] {
-    let names = this.#names.get(prefix);
+  /** Names in the pack's variables, by the collection that they begin with, `tx.`, and a pattern that fits the rest. */
+  namesIn(prefix: string, pattern?: string): readonly string[] {
+    const key = `${prefix}/${pattern ?? ""}`;
+    let names = this.#names.get(key);
     if (!names) {
-      names = Object.keys(this.pack.variables).filter((name) => name.startsWith(prefix));
-      this.#names.set(prefix, names);
+      const regex = pattern === undefined ? undefined : this.pattern(pattern);
+      names = Object.keys(this.pack.variables).filter(
+        (name) => name.startsWith(prefix) && (regex === undefined || regex.test(name.slice(prefix.length))),
+      );
+      this.#names.set(key, names);
     }
     return names;
   }

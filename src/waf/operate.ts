@@ -55,10 +55,16 @@ export function operatorOf(
       return { test: () => false };
     case "ipMatch": {
       const ranges = prepareIpMatch(packed.ranges.join(","));
+      // Requests of one connection, and of one proxy, have the same address.
+      let last: string | undefined;
+      let matched = false;
       return {
         test(value) {
+          if (value === last) return matched;
           const address = parseAddress(value);
-          return address !== undefined && ranges.some((range) => inRange(address, range));
+          last = value;
+          matched = address !== undefined && ranges.some((range) => inRange(address, range));
+          return matched;
         },
       };
     }

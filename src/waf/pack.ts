@@ -142,12 +142,13 @@ export type PackOperator =
 /**
  * Which rules need not be asked about a value: the operator of an atom can match only a value that has a word of each of its clauses,
  * and a character of each of its sets. A rule has atoms when its first link reads nothing but the request or the response with an
- * operator that says what it needs: one, or with multiMatch one per transformation. Rules without atoms are always asked.
+ * operator that says what it needs: one, or two for values with and without unusual bytes, and with multiMatch as many per transformation.
+ * Rules without atoms are always asked.
  */
 export interface PackPrefilter {
   /** By word of the automaton, what it is for: four times the atom's number, and the number of its clause, 0 to 3. */
   readonly clausesOfWord: readonly (readonly number[])[];
-  /** Sets of characters, at most 30; a value's mask has a bit for each of which it has a character. */
+  /** Sets of characters, at most 32; a value's mask has a bit for each of which it has a character. */
   readonly sets: readonly string[];
   readonly atoms: readonly PackAtom[];
 }

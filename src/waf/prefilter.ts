@@ -8,6 +8,7 @@ import { Automaton } from "./automaton.ts";
 import type { Variable } from "./collections.ts";
 import type { Operator } from "./operate.ts";
 import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
+import { RecentValues } from "./recent-values.ts";
 import { transformations, triggers } from "./transformations.ts";
 
 /** A value that a rule's first link matches on. */
@@ -34,15 +35,14 @@ export interface Group {
   /** The bits of `wordless`. */
   readonly kinds: number;
   /** Values that no rule of the group matched on, in requests before. */
-  readonly clean: Set<string>;
+  readonly clean: RecentValues;
   /** The same of the present phase of the present request. */
-  readonly cleanNow: Set<string>;
+  readonly cleanNow: RecentValues;
 }
 
 /** Set for every value: of transformations that may change any. */
 const ALWAYS = 1 << 30;
 // Names, agents and the like come again and again; what is longer, or in a body, hardly ever does.
-const MOST_CLEAN = 512;
 const LONGEST_CLEAN = 256;
 
 /** Transformations that never make more bytes of a text than it had. */
@@ -72,8 +72,8 @@ export class Prefilter {
     wordless: [],
     needless: [],
     kinds: 0,
-    clean: new Set(),
-    cleanNow: new Set(),
+    clean: new RecentValues(),
+    cleanNow: new RecentValues(),
   };
   #variable: Variable = { key: "", name: "", value: "" };
   #found: (atom: PackAtom, hit: Hit) => void = () => {};
@@ -131,7 +131,7 @@ export class Prefilter {
       scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
     }
     this.#scanTriggers = scanTriggers;
-    this.#automaton = new Automaton(pack.tables, masksOf(triggering), masksOf(pack.prefilter.sets));
+    this.#automaton = new Automaton(pack.tables, masksOf(triggering.slice(0, 30)), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
     this.#fulfilledAt = new Int32Array(this.#atoms.length);
@@ -159,11 +159,11 @@ export class Prefilter {
           Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
         ),
       ),
-      wordless: Array.from({ length: 31 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
+      wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
       needless: wordless.filter((atom) => of(atom).masks.length === 0),
       kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
-      clean: new Set(),
-      cleanNow: new Set(),
+      clean: new RecentValues(),
+      cleanNow: new RecentValues(),
     };
   }
 
@@ -191,7 +191,7 @@ export class Prefilter {
 
   /** A new phase of a request begins. */
   begin(groups: Iterable<Group>): void {
-    for (const { cleanNow } of groups) if (cleanNow.size > 0) cleanNow.clear();
+    for (const { cleanNow } of groups) cleanNow.clear();
   }
 
   /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
@@ -209,7 +209,6 @@ export class Prefilter {
     this.#settle(value, this.#automaton.kinds);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
     if (this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
-    if (clean.size >= MOST_CLEAN) clean.clear();
     clean.add(value);
   }
 
@@ -309,10 +308,10 @@ export class Prefilter {
   }
 }
 
-/** By byte: a bit for each of the first 30 sets that has it. */
+/** By byte: a bit for each of the sets, at most 32, that has it. */
 function masksOf(sets: readonly string[]): Int32Array {
   const masks = new Int32Array(256);
-  for (const [bit, characters] of sets.slice(0, 30).entries()) {
+  for (const [bit, characters] of sets.entries()) {
     for (let i = 0; i < characters.length; i++) {
       const byte = characters.charCodeAt(i);
       masks[byte] = (masks[byte] as number) | (1 << bit);

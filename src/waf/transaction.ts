@@ -31,6 +31,8 @@ export class Transaction {
   #matching: MatchedVariable[] | undefined;
   /** The one that MATCHED_VAR is the last of. */
   #latest: readonly MatchedVariable[] = NO_MATCHES;
+  /** How many of TX.0 to TX.9 may have something in them. */
+  #groupsSet = GROUPS.length;
   #responded = false;
 
   constructor(engine: Engine, request: WafRequest, { detectionOnly, exclusions = [] }: EngineOptions) {
@@ -86,9 +88,8 @@ export class Transaction {
   verdict(): Verdict {
     const scores: Record<string, number> = {};
     for (const [name, value] of this.#written) {
-      if (!name.startsWith("tx.") || !/[._]score(?:_pl\d)?$/.test(name)) continue;
       const score = Number(value);
-      if (score > 0) scores[name.slice(3)] = score;
+      if (score > 0 && name.startsWith("tx.") && /[._]score(?:_pl\d)?$/.test(name)) scores[name.slice(3)] = score;
     }
     return {
       matches: this.#matches,
@@ -228,7 +229,10 @@ export class Transaction {
     if (link.capture && link.operator !== undefined) {
       const groups = this.#engine.operator(link.operator).captures?.(value) ?? [value];
       captured = groups[0];
-      for (const [group, full] of GROUPS.entries()) this.#written.set(full, groups[group]);
+      const most = Math.min(GROUPS.length, groups.length);
+      for (let group = 0; group < most || group < this.#groupsSet; group++)
+        this.#written.set(GROUPS[group] as string, groups[group]);
+      this.#groupsSet = most;
     }
     this.#matching ??= [];
     this.#matching.push({ name: count ? `&${name}` : name, value, ...(captured !== undefined && { captured }) });
@@ -294,13 +298,20 @@ export class Transaction {
     }
     const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
     const found: Variable[] = [];
-    const add = (full: string, value: string | undefined) => {
+    const { variables } = this.#engine.pack;
+    for (const full of this.#engine.namesIn(prefix, pattern)) {
       const key = full.slice(prefix.length);
-      if (value !== undefined && (regex === undefined || regex.test(key))) found.push({ key, name: key, value });
-    };
-    for (const full of this.#engine.namesIn(prefix))
-      if (!this.#written.has(full)) add(full, this.#engine.pack.variables[full]);
-    for (const [full, value] of this.#written) if (full.startsWith(prefix)) add(full, value);
+      const value = variables[full];
+      if (value !== undefined && !this.#written.has(full)) found.push({ key, name: key, value });
+    }
+    const beginning = pattern === undefined ? "" : beginningOf(pattern);
+    const isBeginning = pattern === undefined || pattern === `^${beginning}`;
+    const start = prefix + beginning;
+    for (const [full, value] of this.#written) {
+      if (value === undefined || !full.startsWith(start)) continue;
+      const key = full.slice(prefix.length);
+      if (isBeginning || regex?.test(key)) found.push({ key, name: key, value });
+    }
     return found;
   }
 
@@ -333,13 +344,13 @@ export class Transaction {
     for (const action of actions) {
       switch (action.do) {
         case "set":
-          this.#written.set(this.#expand(action.name).toLowerCase(), this.#expand(action.value));
+          this.#set(this.#expand(action.name).toLowerCase(), this.#expand(action.value));
           break;
         case "add":
         case "subtract": {
           const name = this.#expand(action.name).toLowerCase();
           const by = Number(this.#expand(action.value)) || 0;
-          this.#written.set(name, String((Number(this.#variable(name)) || 0) + (action.do === "add" ? by : -by)));
+          this.#set(name, String((Number(this.#variable(name)) || 0) + (action.do === "add" ? by : -by)));
           break;
         }
         case "unset":
@@ -373,6 +384,11 @@ export class Transaction {
     }
   }
 
+  #set(name: string, value: string): void {
+    if (name.length === "tx.0".length) this.#groupsSet = GROUPS.length;
+    this.#written.set(name, value);
+  }
+
   #remove(rules: readonly number[], target?: PackTarget): void {
     if (target) {
       this.#removedTargets ??= [];
@@ -392,6 +408,12 @@ export class Transaction {
         (target.pattern === undefined || this.#engine.pattern(target.pattern).test(key)),
     );
   }
+}
+
+/** What every name begins with that a pattern such as `^header_name_` fits; names of variables are in lower case. */
+function beginningOf(pattern: string): string {
+  if (pattern.includes("|")) return "";
+  return /^\^([a-z0-9_]*)(?![?*{a-z0-9_])/.exec(pattern)?.[1] ?? "";
 }
 
 /** The chain from its first transformation to its last. */

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compileRegex } from "../../src/seclang/regex.ts";
+import { UNUSUAL } from "../../src/seclang/regex-literals.ts";
 import { RegexSyntaxError } from "../../src/seclang/regex-syntax.ts";
 import { LinearRegex } from "../../src/waf/linear-regex.ts";
 
@@ -215,6 +216,33 @@ describe("required literals", () => {
         for (const value of values.filter((each) => regex.test(each))) {
           const lower = value.replace(/A/g, "a");
           for (const clause of literals) expect(clause.some((word) => lower.includes(word))).toBe(true);
+        }
+      }),
+      { numRuns: 1500 },
+    );
+  });
+
+  test.each([
+    // Between any two letters what a shell passes over.
+    [String.raw`l["'\\]*s["'\\]*[\s;]`, [["ls "]]],
+    ['(?:;|a["$]?)bc', [["abc"]]],
+    ["x(?:;y)?z", [["xz"]]],
+    [String.raw`\$\{`, undefined],
+    ["a;+b", undefined],
+  ])("of plain values: %s", (pattern, clauses) => {
+    expect(compileRegex(pattern).literalsOfPlain).toEqual(clauses);
+  });
+
+  test("of plain values are in every match that has no unusual byte", () => {
+    const isPlain = (value: string) => !UNUSUAL.some((byte) => value.includes(byte));
+    fc.assert(
+      fc.property(piece, fc.array(text, { minLength: 1, maxLength: 8 }), (pattern, values) => {
+        const { literalsOfPlain } = compileRegex(pattern);
+        const regex = inV8(pattern);
+        for (const value of values.filter((each) => isPlain(each) && regex.test(each))) {
+          const lower = value.replace(/A/g, "a");
+          expect(literalsOfPlain).toBeDefined();
+          for (const clause of literalsOfPlain ?? []) expect(clause.some((word) => lower.includes(word))).toBe(true);
         }
       }),
       { numRuns: 1500 },

@@ -30,6 +30,8 @@ const isSpace = (code: number): boolean => code === 0x20 || (code >= 0x09 && cod
  * and none before `/` and `(`; in lower case.
  */
 export function commandLine(value: string): string {
+  // One look at an ordinary text, in place of two that replace nothing.
+  if (!/["'\\^,;\t\r\n]| [ /(]/.test(value)) return lowercase(value);
   const unquoted = value.replace(/["'\\^]+/g, "");
   const spaced = unquoted.replace(/[ ,;\t\r\n]+([/(]?)/g, (_, after: string) => after || " ");
   return lowercase(spaced);
