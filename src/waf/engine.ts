@@ -124,8 +124,8 @@ export class Engine {
   }
 
   /** Names in the pack's variables, by the collection that they begin with, `tx.`, and a pattern that fits the rest. */
-  namesIn(prefix: string, pattern?: string): readonly string[] {
-    const key = `${prefix}/${pattern ?? ""}`;
+  namesIn(prefix: string, pattern?: PackPattern): readonly string[] {
+    const key = `${prefix}/${pattern?.source ?? ""}`;
     let names = this.#names.get(key);
     if (!names) {
       const regex = pattern === undefined ? undefined : this.pattern(pattern);

@@ -304,8 +304,8 @@ export class Transaction {
       const value = variables[full];
       if (value !== undefined && !this.#written.has(full)) found.push({ key, name: key, value });
     }
-    const beginning = pattern === undefined ? "" : beginningOf(pattern);
-    const isBeginning = pattern === undefined || pattern === `^${beginning}`;
+    const beginning = pattern === undefined ? "" : beginningOf(pattern.source);
+    const isBeginning = pattern === undefined || pattern.source === `^${beginning}`;
     const start = prefix + beginning;
     for (const [full, value] of this.#written) {
       if (value === undefined || !full.startsWith(start)) continue;
