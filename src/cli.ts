@@ -215,14 +215,14 @@ waf
   .option(...unsupportedOption)
   .option(...jsonOption)
   .action(async (request: string, options) => {
-    const { compileForReport, lineOf, testRequest, textOf } = await import("./build/waf-commands.ts");
+    const { compileForReport, lineOf, requestText, testRequest } = await import("./build/waf-commands.ts");
     const { report, compiled } = compileForReport(options.rules, { ...options, messages: true });
     if (!report.ok) {
       for (const problem of report.problems) process.stderr.write(`${lineOf(problem)}\n`);
       process.exitCode = 1;
       return;
     }
-    const tested = testRequest(compiled, request.startsWith("/") && /[?=%]/.test(request) ? request : textOf(request));
+    const tested = testRequest(compiled, requestText(request));
     if (tested.refused) process.exitCode = 1;
     if (options.json) return print(JSON.stringify(tested));
     for (const { id, message, on } of tested.rules) {

@@ -1,5 +1,5 @@
 /** `gateway waf compile`, `waf test` and `waf tune`: rules for people. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { relative } from "node:path";
 import { gzipSync } from "node:zlib";
 import type { DecisionRecord } from "../policies/contract.ts";
@@ -185,4 +185,17 @@ export function exclusionCode(proposed: readonly Proposal[]): string {
   return ["exclude: [", ...lines, "],"].join("\n");
 }
 
-export const textOf = (file: string): string => readFileSync(file === "-" ? 0 : file, "utf8");
+/** Of a file, or of standard input for `-`. Throws an Error that says how to name one. */
+export function textOf(file: string): string {
+  try {
+    return readFileSync(file === "-" ? 0 : file, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const what = code === "ENOENT" ? "there is no such file" : `it cannot be read (${code})`;
+    throw new Error(`${file}: ${what}; name a file, or - for standard input`);
+  }
+}
+
+/** A target such as `/admin?q=1` says itself what is asked; anything else, and a file that is there, is read. */
+export const requestText = (request: string): string =>
+  request.startsWith("/") && !existsSync(request) ? request : textOf(request);

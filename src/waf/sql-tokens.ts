@@ -101,7 +101,7 @@ export function sqlTokens(value: string, quote: Quote, escapes: boolean): SqlTok
   return reader;
 }
 
-/** Most tokens that are read: bounds the time that patterns over them take. */
+/** Most tokens that are read: bounds the time that patterns over them take. What comes behind is not seen (docs/waf.md). */
 const MOST_TOKENS = 4_096;
 /** Most of one bracket in a row: to what is asked here, more are the same. */
 const MOST_BRACKETS = 4;
