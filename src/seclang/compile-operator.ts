@@ -1,7 +1,7 @@
 /** An operator with its argument, from text to what the engine runs, and what a value must hold for it to match at all. */
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { SQLI_CHARACTERS, SQLI_SEPARATORS } from "../waf/detect-sqli.ts";
+import { SQLI_CHARACTERS, SQLI_SEPARATORS, SQLI_WORDS } from "../waf/detect-sqli.ts";
 import { XSS_CHARACTERS } from "../waf/detect-xss.ts";
 import { comparisons, prepareByteRange, prepareIpMatch } from "../waf/operators.ts";
 import type { PackOperator, Template } from "../waf/pack.ts";
@@ -18,6 +18,8 @@ export interface CompiledOperator {
   readonly operator: PackOperator | { readonly op: "rx"; readonly regex: CompiledRegex } | PhraseOperator;
   /** Absent: any value might match. */
   readonly needs?: Needs;
+  /** What is enough in place of `needs`. */
+  readonly orNeeds?: Needs;
   /** What a value without an unusual byte must have (regex-literals.ts), where that tells more; `[[]]`, which none has: it never matches. */
   readonly plainNeeds?: Needs;
 }
@@ -70,7 +72,11 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
           .flatMap((data) => linesOf(data, file)),
       );
     case "detectsqli":
-      return { operator: { op: "detectSQLi" }, needs: [[...SQLI_CHARACTERS], [...SQLI_SEPARATORS]] };
+      return {
+        operator: { op: "detectSQLi" },
+        needs: [[...SQLI_CHARACTERS], [...SQLI_SEPARATORS]],
+        orNeeds: [SQLI_WORDS],
+      };
     case "detectxss":
       return { operator: { op: "detectXSS" }, needs: [[...XSS_CHARACTERS]] };
     case "validateurlencoding":

@@ -136,7 +136,7 @@ class Packer {
   readonly #chains: PackChain[] = [{ before: 0 }];
   readonly #operators = new Map<string, number>();
   readonly #operatorList: PackOperator[] = [];
-  readonly #needs: Pick<CompiledOperator, "needs" | "plainNeeds">[] = [];
+  readonly #needs: Pick<CompiledOperator, "needs" | "plainNeeds" | "orNeeds">[] = [];
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
   /** By the source of a selector's regex, its program. */
@@ -302,14 +302,14 @@ class Packer {
     return at;
   }
 
-  #operator({ operator, needs, plainNeeds }: CompiledOperator): number {
+  #operator({ operator, needs, plainNeeds, orNeeds }: CompiledOperator): number {
     const packed = this.#packed(operator);
     const key = JSON.stringify(packed);
     let number = this.#operators.get(key);
     if (number === undefined) {
       number = this.#operatorList.push(packed) - 1;
       this.#operators.set(key, number);
-      this.#needs.push({ ...(needs && { needs }), ...(plainNeeds && { plainNeeds }) });
+      this.#needs.push({ ...(needs && { needs }), ...(plainNeeds && { plainNeeds }), ...(orNeeds && { orNeeds }) });
     }
     return number;
   }
@@ -347,7 +347,8 @@ class Packer {
     const ofRequest = ({ collection, count }: PackTarget) =>
       !count && !RULE_COLLECTIONS.has(collection) && !collection.startsWith("MATCHED_");
     if (!link.targets.every(ofRequest)) return;
-    const conditions = this.#conditions(this.#needs[link.operator] ?? {});
+    const { orNeeds, ...needs } = this.#needs[link.operator] ?? {};
+    const conditions = [...this.#conditions(needs), ...(orNeeds ? this.#conditions({ needs: orNeeds }) : [])];
     const operator = this.#operatorList[link.operator] as PackOperator;
     const { transformations: names } = source;
     const chains = link.multiMatch ? [[], ...names.map((_, i) => names.slice(0, i + 1))] : [names];

@@ -213,6 +213,16 @@ describe("the engine", () => {
     expect(engine.evaluate(request("/", { headers })).interruption).toMatchObject({ rule: 11 });
   });
 
+  it("finds an injection that has words alone", () => {
+    const { pack } = compileText('SecRule ARGS "@detectSQLi" "id:1,phase:2,deny"');
+    const asked = new Engine(pack);
+    for (const value of ["1e0union select 1", "1 UNION\0select 1", "1 order by 5", "1' or 1=1 --"])
+      expect(ids(asked.evaluate(request(`/?q=${encodeURIComponent(value)}`))), value).toEqual([1]);
+    expect(ids(asked.evaluate(request("/?q=the%20order%20of%20things&note=a%20credit%20union%2C%20or%20two")))).toEqual(
+      [],
+    );
+  });
+
   it("needs all links of a chain", () => {
     const post = (value: string) => request("/", { method: "POST", headers: [["X-Secret", value]] });
     expect(ids(engine.evaluate(post("abc")))).toEqual([12, 90]);
