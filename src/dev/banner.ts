@@ -15,10 +15,10 @@ export function bannerText({ running, table, requests, paint }: BannerFacts): st
   for (const [name, address, remark] of running) {
     lines.push(`  ${paint("bold", name.padEnd(8))} ${address.padEnd(26)} ${paint("dim", remark)}`.trimEnd());
   }
-  const listeners = table.listeners ?? [];
-  if (listeners.some(({ protocol }) => protocol === "https") && running[0]) {
-    const host = listeners.find(({ protocol, host }) => protocol === "https" && host)?.host?.replace("*", "www");
-    const command = `curl -i -H "X-Forwarded-Proto: https"${host ? ` -H "Host: ${host}"` : ""} ${running[0][1]}/`;
+  const secure = (table.listeners ?? []).flatMap(({ protocol }, position) => (protocol === "https" ? position : []));
+  if (secure.length > 0 && running[0]) {
+    const named = hostBehind(secure, table);
+    const command = `curl -i -H "X-Forwarded-Proto: https"${named ? ` -H "Host: ${named}"` : ""} ${running[0][1]}/`;
     lines.push("", paint("dim", "  # the listeners for https, as if TLS had ended in front"), `  ${command}`);
   }
   for (const [hosts, routes] of byHosts(table)) {
@@ -35,6 +35,14 @@ export function bannerText({ running, table, requests, paint }: BannerFacts): st
     for (const { shows, command } of requests) lines.push("", paint("dim", `  # ${shows}`), `  ${command}`);
   }
   return `\n${lines.join("\n")}\n`;
+}
+
+/** A host that these listeners have, best one of a route; undefined: any. */
+function hostBehind(listeners: readonly number[], table: RouteTable): string | undefined {
+  const attached = table.routes.filter((route) => route.listeners?.some((one) => listeners.includes(one)) ?? true);
+  const own = listeners.flatMap((position) => table.listeners?.[position]?.host ?? []);
+  const hosts = [...attached.flatMap(({ hosts }) => hosts), ...own];
+  return hosts.find((host) => !host.includes("*")) ?? hosts.find((host) => host !== "*")?.replace("*", "www");
 }
 
 function byHosts(table: RouteTable): Map<string, TableRoute[]> {
