@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
@@ -21,8 +20,6 @@ const drawn = { setupFiles: ["test/fuzz-seed.ts"], provide: { fuzzSeed } };
  */
 export default defineConfig({
   test: {
-    // By itself vitest leaves one core to others, which on two cores is half of the machine.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       {
         plugins: [
