@@ -89,7 +89,8 @@ interface RuleConfig {
   readonly condition: Condition;
 }
 
-const OF_CALLER = new Set<Operand["of"]>([
+/** Operands that tell of who is calling, and of nobody nothing. */
+export const OF_CALLER: ReadonlySet<Operand["of"]> = new Set<Operand["of"]>([
   "consumer",
   "plan",
   "subject",

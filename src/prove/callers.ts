@@ -1,10 +1,10 @@
 /** What the table itself tells about who gets past a route's authenticating policy, and with what. */
 
-import type { Condition, Operand } from "../config/condition.ts";
+import type { Condition } from "../config/condition.ts";
 import type { AllOfConfig } from "../policies/all-of.ts";
 import type { AnonymousConfig } from "../policies/anonymous.ts";
 import type { ApiKeyConfig } from "../policies/api-key.ts";
-import type { AuthorizeConfig } from "../policies/authorize.ts";
+import { type AuthorizeConfig, OF_CALLER } from "../policies/authorize.ts";
 import type { BasicConfig } from "../policies/basic.ts";
 import type { ClientCertificateConfig } from "../policies/client-certificate.ts";
 import type { MemberPolicy } from "../policies/contract.ts";
@@ -129,17 +129,6 @@ export function nobodyPasses(policies: readonly TablePolicy[]): string | undefin
 
 const named = (member: MemberPolicy): PolicyName[] =>
   member.policy === "anyOf" || member.policy === "allOf" ? membersOf(member).flatMap(named) : [member.policy];
-
-const OF_CALLER = new Set<Operand["of"]>([
-  "consumer",
-  "plan",
-  "subject",
-  "scopes",
-  "groups",
-  "credential",
-  "claim",
-  "metadata",
-]);
 
 /** Whether the condition may hold for a request of nobody: what is asked of the caller is then not known, so it does not hold. */
 function mayHold(condition: Condition): boolean {
