@@ -1,5 +1,5 @@
 /** Asking a cluster: one try after the other, each under its deadlines, until one has an answer to give. */
-import type { Exchange } from "../policies/contract.ts";
+import { type Exchange, receivedHeader } from "../policies/contract.ts";
 import { canHold, hold } from "../policies/held-body.ts";
 import type { ProblemCode } from "../table/problems.ts";
 import type { TableRetry, Timeouts } from "../table/table.ts";
@@ -186,7 +186,7 @@ async function holdForRetry(
   const body = exchange.body === undefined ? request.body : exchange.body;
   if (!(body instanceof ReadableStream) || (methods && !methods.includes(request.method))) return;
   if (!canHold(body, request.body)) return;
-  const stated = request.headers.get("content-length");
+  const stated = receivedHeader(exchange, "content-length");
   if (stated === "0" || Number(stated ?? 0) > maxBody) return;
   deadlines.begin();
   const holding = hold(body, maxBody, stated).catch(() => deadlines.end("bad-request"));

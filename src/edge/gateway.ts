@@ -12,6 +12,7 @@ import {
   type GatewayEnv,
   type HeaderEdit,
   NotConfigured,
+  receivedHeader,
 } from "../policies/contract.ts";
 import { BodyLate } from "../policies/held-body.ts";
 import { type MatchResult, parametersOf } from "../table/match.ts";
@@ -32,7 +33,7 @@ import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { combined, rewrittenPath } from "./rewrite.ts";
-import { connectionEdits, receivedValue, upstreamHeaders } from "./upstream-headers.ts";
+import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
 import { relay } from "./websocket.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
@@ -114,13 +115,13 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     // Half of what iterating over them costs (measured). What is asked of each request is looked up here: a call of Headers takes 0.01 of
     // a bare request, a look at this list next to nothing.
     request.headers.forEach((value, name) => void received.push([name, value]));
-    const length = Number(receivedValue(received, "content-length") ?? 0);
+    const length = Number(receivedHeader({ received }, "content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
     if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
-    if (/[/?#]/.test(receivedValue(received, "host") ?? "")) return refuse("host-invalid");
+    if (/[/?#]/.test(receivedHeader({ received }, "host") ?? "")) return refuse("host-invalid");
     if (request.method === "GET" || request.method === "HEAD")
-      strayBody = length > 0 || receivedValue(received, "transfer-encoding") !== undefined;
+      strayBody = length > 0 || receivedHeader({ received }, "transfer-encoding") !== null;
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes.at(found.route) as TableRoute) : isolate.unmatched;

