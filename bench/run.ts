@@ -19,6 +19,7 @@ import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measu
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { PROOF_STEPS, proofFigures } from "./proofs.ts";
+import { measureReload } from "./reload.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
 import { DISTANCE, type RowName, startOrigin, startRows } from "./rows.ts";
 import { DEBIAN_RULES, measureWaf, modsecurityAvailable, wafSteps } from "./waf.ts";
@@ -41,6 +42,7 @@ const PARTS = {
   key: "the check of an API key that the isolate knows",
   proofs: "proofs over 1,000 and 10,000 routes that meet, and the diff of two tables",
   explain: "gateway explain as a process, and gateway replay of a million lines",
+  reload: "from saving a file of routes/ to the first answer by it, at the stand of npm start",
 } as const;
 type Part = keyof typeof PARTS;
 
@@ -113,6 +115,7 @@ const latencySteps = (["mirror", "latency"] as const).reduce(
 );
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
 const explainRounds = wanted("explain") ? Math.min(rounds, START_ROUNDS) : 0;
+const reloadRounds = wanted("reload") ? Math.min(rounds, START_ROUNDS) : 0;
 const commandSteps = explainRounds > 0 ? explainRounds + 1 : 0;
 const wafBench = wanted("waf") && measuresCpu && existsSync(options.crs) ? wafOptions() : undefined;
 const progress = new Progress(
@@ -120,6 +123,7 @@ const progress = new Progress(
     rowNames.length * (rounds + 1) +
     latencySteps +
     commandSteps +
+    reloadRounds +
     2 * startRounds +
     (wanted("proofs") ? PROOF_STEPS : 0) +
     (wafBench ? wafSteps(wafBench) : 0),
@@ -146,6 +150,12 @@ if (keyRounds > 0) {
 }
 if (wanted("proofs")) figures.push(...proofFigures((what) => progress.step(what)));
 if (explainRounds > 0) figures.push(...(await commandFigures()));
+if (reloadRounds > 0) {
+  const { median: value, quartiles } = summary(
+    await measureReload(reloadRounds, () => progress.step("editing a file")),
+  );
+  figures.push({ name: "reload", label: "an edit is served after", unit: "ms", value, quartiles, target: 2_000 });
+}
 progress.end();
 
 const report: Report = {
