@@ -419,7 +419,7 @@ describeWithRealParts("resilience", () => {
       expect(took).toBeLessThan(950);
       const { attempts } = await on.gateway.recordOf(answer);
       expect(attempts.map(({ error }) => error)).toEqual(Array(3).fill("upstream-timeout"));
-      for (const { ms } of attempts) expect(Math.abs(ms - 200)).toBeLessThan(60);
+      for (const { ms } of attempts) expect(Math.abs(ms - 200)).toBeLessThan(150);
       await until("all clusters see that nobody waits", () =>
         names.every((name) =>
           on
