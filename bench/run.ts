@@ -53,6 +53,8 @@ const START_ROUNDS = 15;
 const MIRROR_PACE = { rate: 100, rounds: 12, requests: 1_000 };
 /** Rounds of half a second for each row: what disturbs the machine meanwhile is in few of them. */
 const LEASED_PACE = { rate: 1_000, rounds: 40, requests: 500, turn: 500 };
+/** At which a machine of two cores, which also runs who asks and who is asked, is idle half of the time. */
+const IDLE_PACE = { rate: 250, rounds: 12, requests: 500 };
 
 const options = new Command("npm run bench --")
   .description("What the gateway costs in CPU time, against a bare fetch(request) Worker")
@@ -107,10 +109,14 @@ const rowNames = measuresCpu ? rowsWanted() : [];
 const workers = workersWanted();
 const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
 const atMost = (pace: Pace): Pace => ({ ...pace, rounds: Math.min(rounds, pace.rounds) });
-const paces = { mirror: atMost(MIRROR_PACE), latency: atMost(LEASED_PACE) };
-const latencyRows = { mirror: ["far", "far-again", "mirrored"], latency: ["bare", "leased"] } as const;
-const latencySteps = (["mirror", "latency"] as const).reduce(
-  (sum, part) => sum + (wanted(part) ? latencyRows[part].length + paces[part].rounds : 0),
+const paces = { mirror: atMost(MIRROR_PACE), latency: atMost(LEASED_PACE), idle: atMost(IDLE_PACE) };
+const latencyRows = {
+  mirror: ["far", "far-again", "mirrored"],
+  latency: ["bare", "leased"],
+  idle: ["bare", "leased"],
+} as const;
+const latencySteps = (["mirror", "latency", "idle"] as const).reduce(
+  (sum, part) => sum + (wanted(part === "idle" ? "latency" : part) ? latencyRows[part].length + paces[part].rounds : 0),
   0,
 );
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
@@ -293,16 +299,21 @@ function milliseconds(name: string, label: string, values: readonly number[], ta
 
 /** The limit's key is warm, and each isolate's first block is fetched before. */
 async function leasedLatency(): Promise<Figure[]> {
-  const [bare = [], leased = []] = await p99s(latencyRows.latency, paces.latency);
   notes.push(
-    `Added latency is that of the gateway with a leased limit against the bare Worker, each at ${LEASED_PACE.rate} requests per second by turns, in ${paces.latency.rounds} rounds of ${LEASED_PACE.requests} requests; the median of the rounds counts.`,
+    `Added latency is that of the gateway with a leased limit against the bare Worker, at ${LEASED_PACE.rate} requests per second each by turns, in ${paces.latency.rounds} rounds of ${LEASED_PACE.requests} requests, and at ${IDLE_PACE.rate} by lot, in ${paces.idle.rounds} rounds; the median of the rounds counts. Where an isolate, which has one thread, is near its most requests per second, that is the time in its queue.`,
   );
-  const added = leased.map((value, round) => value - (bare[round] as number));
-  return [
-    milliseconds("bare-p99", "bare Worker at 1,000 requests/s, p99 of latency", bare),
-    milliseconds("leased-p99", "gateway with a leased limit, p99 of latency", leased),
-    milliseconds("leased-p99-added", "p99 that it adds", added, 2),
-  ];
+  const figures = [];
+  for (const part of ["latency", "idle"] as const) {
+    const pace = paces[part];
+    const [bare = [], leased = []] = await p99s(latencyRows[part], pace);
+    const added = leased.map((value, round) => value - (bare[round] as number));
+    figures.push(
+      milliseconds(`bare-p99-${pace.rate}`, `bare Worker at ${pace.rate} requests/s, p99 of latency`, bare),
+      milliseconds(`leased-p99-${pace.rate}`, "gateway with a leased limit, p99 of latency", leased),
+      milliseconds(`leased-p99-added-${pace.rate}`, "p99 that it adds", added, part === "latency" ? 2 : undefined),
+    );
+  }
+  return figures;
 }
 
 async function mirrorLatency(): Promise<Figure[]> {
