@@ -131,7 +131,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   if (deadlines.ended || !answer) answer = { failed: deadlines.ended ?? "backend-missing" };
   if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
   const meant = choice && !("failed" in answer && OF_THE_CLIENT.has(answer.failed));
-  return { answer, ...(choice && { choice }), copy: meant ? sending.copy : undefined };
+  return { answer, copy: meant ? sending.copy : undefined, ...(choice && { choice }) };
 
   async function tryOnce(choice: Choice, asked: number, last: boolean): Promise<Answer> {
     const started = Date.now();

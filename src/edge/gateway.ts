@@ -62,7 +62,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
   let changeable: Response | undefined;
   const record: DecisionRecord = {
     v: 1,
-    time: new Date(started).toISOString(),
+    time: timestamp(started),
     id: crypto.randomUUID(),
     table: table.id,
     method: request.method,
@@ -306,7 +306,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     const path = rewrittenPath(target.path, rewrite.path, exchange.match?.path);
     const search = exchange.upstreamSearch ?? target.search;
     const url = `${origin}${ingress.path}${backend.path ?? ""}${path}${search}`;
-    return { backend: backend.name, ...(cluster.region && { region: cluster.region }), url, ingress, headers };
+    return { backend: backend.name, url, ingress, headers, ...(cluster.region && { region: cluster.region }) };
   }
 
   function redirect(action: RedirectAction, target: RequestTarget, exchange: Exchange, listener?: number): Response {
@@ -418,6 +418,19 @@ function edited(response: Response, edits: readonly HeaderEdit[], changeable: bo
   const { headers } = copy;
   for (const edit of edits) editHeader(headers, edit);
   return copy;
+}
+
+let second = Number.NaN;
+let written = "";
+
+/** RFC 3339, with milliseconds. Most requests come in a second that has been written before. */
+function timestamp(now: number): string {
+  const milliseconds = now % 1_000;
+  if (now - milliseconds !== second) {
+    second = now - milliseconds;
+    written = new Date(second).toISOString().slice(0, -4);
+  }
+  return `${written}${String(milliseconds).padStart(3, "0")}Z`;
 }
 
 /** JSON as a header can carry it: everything outside of ASCII as a JSON escape. */
