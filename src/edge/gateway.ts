@@ -15,9 +15,9 @@ import {
   receivedHeader,
 } from "../policies/contract.ts";
 import { BodyLate } from "../policies/held-body.ts";
-import { type MatchResult, parametersOf } from "../table/match.ts";
+import type { MatchResult } from "../table/match.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
-import type { RedirectAction, TableMatch, TableMirror, TableRoute } from "../table/table.ts";
+import type { RedirectAction, TableMirror, TableRoute } from "../table/table.ts";
 import type { Choice } from "../traffic/tries.ts";
 import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
@@ -136,10 +136,6 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
       search: target.search,
       host: target.host,
       scheme: target.scheme,
-      // Few routes have a policy that asks.
-      get parameters() {
-        return matched ? parametersFor(matched, target.path) : {};
-      },
       total: (route.timeouts ?? table.gateway.timeouts).total,
       clientAddress: record.client,
       received,
@@ -388,9 +384,6 @@ function laterThan({ failed, retryAfter }: Extract<Answer, { failed: unknown }>)
 
 // The platform ends what runs on after the answer then (Workers, waitUntil).
 const LONGEST_MIRROR = 30_000;
-
-const parametersFor = ({ path: declared }: TableMatch, path: string): Record<string, string> =>
-  declared.kind !== "regex" && declared.value.includes("{") ? parametersOf(declared.value, path) : {};
 
 /** Hono's own way to run middleware (a response before next() answers; c.res after it can be replaced), over one route's list. */
 async function runPolicies(

@@ -93,7 +93,6 @@ export interface Exchange {
   readonly host: string;
   /** `https` or `http`, as the client spoke to the gateway. */
   readonly scheme: string;
-  readonly parameters: Readonly<Record<string, string>>;
   /** Milliseconds that the exchange may take, the time for its body to come in included. Absent or 0: any. */
   readonly total?: number;
   /** The trusted client address; "" when the runtime does not tell. */
