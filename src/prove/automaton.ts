@@ -78,7 +78,7 @@ const RANKS = new Map(
 );
 
 /** One unit for each group of units that all of the sets treat alike, readable ones first. */
-function representatives(distinct: readonly CodeUnits[]): number[] {
+export function representatives(distinct: readonly CodeUnits[]): number[] {
   // One bit for each set; where a range begins or has ended its bit turns.
   const turns = new Map<number, bigint>([[0, 0n]]);
   for (const [number, set] of distinct.entries()) {
