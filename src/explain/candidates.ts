@@ -1,4 +1,5 @@
 /** Why a route was not the one: what a request lacks for each that its host and path fit, and for those that it nearly fits. */
+import { candidatesFor } from "../table/candidates.ts";
 import { commonHost } from "../table/listener.ts";
 import {
   type Candidate,
@@ -32,15 +33,16 @@ export interface Candidates {
 const MOST_BEHIND = 3;
 const MOST_NEAREST = 3;
 
-/** `winner`: the route that answers, and its match; undefined: none does. */
+/** `winner`: the route that answers, and its match; undefined: none does. `listener`: the position of the one that the request belongs to. */
 export function candidatesOf(
   table: RouteTable,
   matcher: Matcher,
   request: MatchRequest,
   winner: Candidate | undefined,
+  listener?: number,
 ): Candidates {
   const exactly = table.gateway.semantics === "gateway-api";
-  const all = matcher.candidates(request.host, request.path, request).flat();
+  const all = candidatesFor(matcher, request).flat();
   // A route for two hosts that both fit comes once for each; the narrower one goes first.
   const fitting = [...new Map(all.map((candidate) => [candidate.join(), candidate])).values()];
   const near = (candidate: Candidate): NearRoute => {
@@ -53,7 +55,6 @@ export function candidatesOf(
   }
   const at = fitting.findIndex(([route, match]) => route === winner[0] && match === winner[1]);
   const best = declared(table, winner);
-  const { listener } = matcher.match(request);
   const hostOf = ({ hosts }: TableRoute) => nearestHost(hosts, request.host, table.listeners?.[listener ?? -1]?.host);
   const lost = fitting.slice(0, Math.max(0, at)).map((candidate) => {
     const one = near(candidate);

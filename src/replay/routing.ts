@@ -3,6 +3,7 @@
  * ways, the same way for both tables, as far as that agrees with the route that the log says has answered.
  */
 import { portOf, type RequestTarget, readTarget } from "../edge/request-target.ts";
+import { candidatesFor } from "../table/candidates.ts";
 import { type Candidate, indexMatches, Matcher } from "../table/match.ts";
 import type { RouteTable, TableMatch, TableRoute, ValueMatch } from "../table/table.ts";
 import type { Known, LoggedRequest } from "./logged.ts";
@@ -27,7 +28,7 @@ export class Router {
 
   constructor(table: RouteTable) {
     this.table = table;
-    this.#matcher = new Matcher(table.routes, indexMatches(table.routes, table.listeners), table.gateway.semantics);
+    this.#matcher = new Matcher(table.routes, indexMatches(table.routes, table.listeners));
     this.#exactly = table.gateway.semantics === "gateway-api";
   }
 
@@ -45,10 +46,11 @@ export class Router {
 
   candidates(target: RequestTarget, { record }: LoggedRequest): Candidate[][] {
     const { host, path, scheme } = target;
-    if (!record) return this.#matcher.candidates(host, path, { scheme, port: portOf(target) });
+    if (!record) return candidatesFor(this.#matcher, { host, path, scheme, port: portOf(target) });
     // A record tells of scheme and port by the listener alone.
     const listener = this.table.listeners?.find(({ name }) => name === record.listener);
-    return this.#matcher.candidates(host, path, { scheme: listener?.protocol ?? scheme, port: listener?.port });
+    const entrance = { scheme: listener?.protocol ?? scheme, port: listener?.port };
+    return candidatesFor(this.#matcher, { host, path, ...entrance });
   }
 
   matchOf([route, match]: Candidate): TableMatch {
