@@ -19,7 +19,8 @@ export const namedSets = (sets: readonly CodeUnits[]): ReadonlyMap<string, CodeU
 
 export const DEAD = -1;
 
-export type Word = { readonly found: string } | "empty" | "unknown";
+/** `search`: it would have taken too long. */
+export type Word = { readonly found: string } | "empty" | "search";
 
 /** Combined states that one search may go through. Routes that people write need some hundreds. */
 const MOST_STATES = 20_000;
@@ -53,7 +54,7 @@ export function shortestWord(
       if (dead) continue;
       const key = next.join();
       if (seen.has(key)) continue;
-      if (seen.size >= budget) return "unknown";
+      if (seen.size >= budget) return "search";
       seen.add(key);
       queue.push({ states: next, unit, from: at });
     }

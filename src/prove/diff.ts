@@ -2,7 +2,7 @@
 import type { PolicyName, RouteTable, TableAction, TablePool, TableRoute } from "../table/table.ts";
 import { placesOf, TableRequests } from "./answers.ts";
 import { policiesOf } from "./callers.ts";
-import { meeting } from "./reach.ts";
+import { meeting } from "./meeting.ts";
 import { difference, type ExampleRequest, exampleOf, intersection, type RequestSet } from "./request-set.ts";
 import { weakenings } from "./weakening.ts";
 import { weakerMembers } from "./weaker-members.ts";
@@ -103,12 +103,12 @@ class Diff {
 
   #gone(route: TableRoute): void {
     const answer = this.#old.answer(this.#old.positionOf(route.id) as number);
-    this.#change(route.id, "removed", answer.kind === "answers" ? answer.example : "unknown", this.#new);
+    this.#change(route.id, "removed", answer.kind === "answers" ? answer.example : "search", this.#new);
   }
 
   #added(route: TableRoute): void {
     const answer = this.#new.answer(this.#new.positionOf(route.id) as number);
-    this.#change(route.id, "added", answer.kind === "answers" ? answer.example : "unknown", this.#old);
+    this.#change(route.id, "added", answer.kind === "answers" ? answer.example : "search", this.#old);
   }
 
   #both(old: TableRoute, now: TableRoute): void {
@@ -139,7 +139,7 @@ class Diff {
     others: TableRequests,
   ): void {
     if (example === "empty") return;
-    if (example === "unknown") {
+    if (typeof example === "string") {
       this.#changes.push({ route, change });
       return;
     }
@@ -164,7 +164,7 @@ class Diff {
   #meeting(space: TableRequests, { hosts, matches }: TableRoute): TableRoute[] {
     const found = new Set<TableRoute>();
     for (const { path } of matches)
-      for (const [position] of meeting(space, hosts, path)) found.add(space.table.routes[position] as TableRoute);
+      for (const [position] of meeting(space.index, hosts, path)) found.add(space.table.routes[position] as TableRoute);
     if (found.size > MOST_OTHERS) this.#uncompared += found.size - MOST_OTHERS;
     return [...found].slice(0, MOST_OTHERS);
   }

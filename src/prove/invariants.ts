@@ -10,6 +10,7 @@ import type { PolicyName, RouteTable, TablePolicy, TableRoute } from "../table/t
 import { firstAddress, passing, without } from "./address-set.ts";
 import type { TableRequests } from "./answers.ts";
 import { enforced, nobodyPasses, policiesOf, proves } from "./callers.ts";
+import { DOUBTS } from "./doubt.ts";
 import type { Finding } from "./finding.ts";
 import { type Box, type RequestSet, shownRequest } from "./request-set.ts";
 
@@ -47,12 +48,16 @@ function broken(space: TableRequests, invariant: InvariantDeclaration, named: st
     selects = true;
     if (!wrong) continue;
     const example = answer.kind === "answers" ? answer.example : undefined;
+    const requests =
+      answer.kind === "answers"
+        ? shownRequest(answer.example)
+        : `requests that could not be told, since ${DOUBTS[answer.because].because}`;
     findings.push({
       kind: "invariant",
       severity: "error",
       invariant,
       route: route.id,
-      message: `breaks ${named}: it ${wrong.message}, as for ${example ? shownRequest(example) : "requests that could not be told within limits"}`,
+      message: `breaks ${named}: it ${wrong.message}, as for ${requests}`,
       fix: wrong.fix,
       ...(example && { example }),
     });

@@ -1,13 +1,11 @@
 /** Routes that no request reaches, those that others take requests from, and those that only their names part. */
-import { commonHost } from "../table/listener.ts";
-import { compareMatches, isParameter, literalPrefix, type MatchNode, segmentsOf } from "../table/match.ts";
+import { type Candidate, compareMatches, type MatchNode } from "../table/match.ts";
 import type { TableMatch, TableRoute } from "../table/table.ts";
 import type { Answer, TableRequests, Taken } from "./answers.ts";
+import { DOUBTS } from "./doubt.ts";
 import type { Finding, Severity } from "./finding.ts";
+import { meeting } from "./meeting.ts";
 import { exampleOf, intersection, setOf, shownRequest } from "./request-set.ts";
-
-/** A position in the table's routes, and one in that route's matches. */
-type Candidate = readonly [route: number, match: number];
 
 /** In one message. */
 const MOST_NAMED = 5;
@@ -26,8 +24,8 @@ export function unreachable(space: TableRequests): Finding[] {
     return answers.flatMap((answer, match): Finding[] => {
       const which = `match ${match + 1} of ${route.matches.length}, ${shownMatch(route.matches[match] as TableMatch)},`;
       if (answer.kind === "unknown") {
-        const message = `${which} may be unreachable: it could not be decided within limits`;
-        const fix = "simplify its regex, if it should be proved";
+        const { because, fix } = DOUBTS[answer.because];
+        const message = `${which} may be unreachable: it could not be decided, since ${because}`;
         return [{ kind: "unknown", severity: "note", route: route.id, message, fix }];
       }
       if (answer.kind !== "never") return [];
@@ -86,7 +84,7 @@ export function shadowed(space: TableRequests): Finding[] {
     let asked = 0;
     let unasked = 0;
     for (const [match, { path, methods }] of route.matches.entries()) {
-      for (const [other, otherMatch] of meeting(space, route.hosts, path)) {
+      for (const [other, otherMatch] of meeting(space.index, route.hosts, path)) {
         if (other === position || winners.has(other)) continue;
         const those = routes[other]?.matches[otherMatch]?.methods;
         if (methods && those && !methods.some((one) => those.includes(one) || one === "GET" || one === "HEAD"))
@@ -133,61 +131,6 @@ export function lostHosts(space: TableRequests): Finding[] {
       ];
     });
   });
-}
-
-/** The matches whose paths may meet `path` at one of `hosts`, also at narrower and wider ones. */
-export function* meeting(
-  space: TableRequests,
-  hosts: readonly string[],
-  path: TableMatch["path"],
-): Generator<Candidate> {
-  const open = path.kind !== "exact";
-  const literal = path.kind === "regex" ? literalPrefix(path.value) : path.value;
-  const segments = segmentsOf(open ? literal.replace(/\/$/, "") : literal);
-  const seen = new Set<string>();
-  for (const tree of treesOf(space, hosts)) {
-    for (const list of meetingIn(space.index.paths[tree] as MatchNode, segments, open, 0)) {
-      for (const candidate of list) {
-        const key = candidate.join();
-        if (!seen.has(key)) yield candidate;
-        seen.add(key);
-      }
-    }
-  }
-}
-
-function treesOf(space: TableRequests, hosts: readonly string[]): Set<number> {
-  return new Set(
-    space.index.hosts.flatMap((byHost) =>
-      Object.entries(byHost).flatMap(([host, tree]) =>
-        hosts.some((one) => commonHost(one, host) !== undefined) ? [tree] : [],
-      ),
-    ),
-  );
-}
-
-function* meetingIn(
-  node: MatchNode,
-  segments: readonly string[],
-  open: boolean,
-  depth: number,
-): Generator<readonly Candidate[]> {
-  if (node.r) yield node.r;
-  if (node.x) yield node.x;
-  const segment = segments[depth];
-  if (segment === undefined) {
-    if (node.e) yield node.e;
-    if (!open) return;
-    for (const child of Object.values(node.s ?? {})) yield* meetingIn(child, segments, open, depth + 1);
-    if (node.p) yield* meetingIn(node.p, segments, open, depth + 1);
-    return;
-  }
-  const free = isParameter(segment);
-  for (const [name, child] of Object.entries(free ? (node.s ?? {}) : {}))
-    if (name !== "/") yield* meetingIn(child, segments, open, depth + 1);
-  const literal = free ? undefined : node.s?.[segment];
-  if (literal) yield* meetingIn(literal, segments, open, depth + 1);
-  if (node.p && segment !== "/") yield* meetingIn(node.p, segments, open, depth + 1);
 }
 
 /** Pairs of one node that are looked at: more than that nobody declares by hand. */
