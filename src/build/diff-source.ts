@@ -4,7 +4,7 @@ import { mkdtemp, readFile, realpath, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve, sep } from "node:path";
 import { promisify } from "node:util";
-import type { AcknowledgementDeclaration } from "../config/invariant.ts";
+import type { AcknowledgementDeclaration, InvariantDeclaration } from "../config/invariant.ts";
 import { type RouteTable, TABLE_VERSION } from "../table/table.ts";
 import { planRoutes } from "./compile.ts";
 import { ConfigurationRefused } from "./problem.ts";
@@ -17,6 +17,8 @@ export interface DiffSource {
   /** `file:line` of routes and others, as in sources.json; {} where only the table is there. */
   readonly sources: Readonly<Record<string, string>>;
   readonly acknowledgements: readonly AcknowledgementDeclaration[];
+  /** Absent: only the table is there, which does not tell them. */
+  readonly invariants?: readonly InvariantDeclaration[];
 }
 
 /** `routes` is where a revision has its routes module. Throws Error, or ConfigurationRefused with what is wrong with the routes. */
@@ -39,7 +41,7 @@ async function fromTable(name: string, file: string): Promise<DiffSource> {
 
 async function fromRoutes(name: string, path: string): Promise<DiffSource> {
   const { table, sources, module } = await planRoutes(path);
-  return { name, table, sources, acknowledgements: invariantsOf(module).acknowledgements };
+  return { name, table, sources, ...invariantsOf(module) };
 }
 
 /** The whole tree of the revision, since a routes module may import from anywhere in it; nothing of the repository is touched. */

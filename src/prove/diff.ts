@@ -25,9 +25,9 @@ export interface Move {
 }
 
 export interface TableWeakening {
-  /** `*`: settings of the gateway. */
+  /** `*`: settings of the gateway, and invariants. */
   readonly route: string;
-  readonly policy: PolicyName | "gateway";
+  readonly policy: PolicyName | "gateway" | "invariants";
   readonly message: string;
   /** Only requests that this other route answered before are held back less; absent: all of the route's. */
   readonly from?: string;

@@ -89,7 +89,8 @@ function mayMean(table: RouteTable, { apis, reaches = [], except = [] }: Selecti
   return reaches.every((wanted) => names.some((name) => isBackend(wanted, name)));
 }
 
-const isBackend = (wanted: string, name: string): boolean => {
+/** `wanted` as in `reaches`: a cluster, a service of any, both, or "" for any. */
+export const isBackend = (wanted: string, name: string): boolean => {
   const [cluster, service] = name.split("/");
   return wanted === "" || wanted === name || wanted === cluster || wanted === service;
 };
