@@ -4,6 +4,7 @@ import type { AcknowledgementDeclaration } from "../config/invariant.ts";
 import { diffTables, type RouteChange, type TableDiff, type TableWeakening } from "../prove/diff.ts";
 import { nameOf } from "../prove/invariants.ts";
 import { type ExampleRequest, shownRequest } from "../prove/request-set.ts";
+import type { Step } from "../prove/step.ts";
 import { lostInvariants } from "../prove/weaker-invariants.ts";
 import { type DiffSource, diffSource } from "./diff-source.ts";
 
@@ -31,15 +32,16 @@ export interface DiffReport extends Omit<TableDiff, "weakenings"> {
 export async function diff(
   names: readonly [old: string, now: string],
   { routes, failOn = [] }: { readonly routes: string; readonly failOn?: readonly Failure[] },
+  step?: Step,
 ): Promise<DiffReport> {
   // One after the other: each may take all of memory that a large table needs.
-  const old = await diffSource(names[0], routes);
-  const now = await diffSource(names[1], routes);
-  return reportOf(old, now, failOn);
+  const old = await diffSource(names[0], routes, step);
+  const now = await diffSource(names[1], routes, step);
+  return reportOf(old, now, failOn, step);
 }
 
-export function reportOf(old: DiffSource, now: DiffSource, failOn: readonly Failure[]): DiffReport {
-  const found = diffTables(old.table, now.table);
+export function reportOf(old: DiffSource, now: DiffSource, failOn: readonly Failure[], step?: Step): DiffReport {
+  const found = diffTables(old.table, now.table, step);
   const lost = old.invariants && now.invariants ? lostInvariants(old.invariants, now.invariants, now.table) : [];
   const all: TableWeakening[] = [
     ...lost.map((message) => ({ route: "*", policy: "invariants" as const, message })),

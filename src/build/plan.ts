@@ -24,6 +24,7 @@ import { middleware } from "../policies/middleware.ts";
 import type { OidcLoginConfig } from "../policies/oidc-login.ts";
 import { authenticates, policyOrder } from "../policies/order.ts";
 import type { RateLimitConfig } from "../policies/rate-limit.ts";
+import { type Step, unwatched } from "../prove/step.ts";
 import { gatewayHeaders } from "../table/gateway-headers.ts";
 import { commonHost } from "../table/listener.ts";
 import {
@@ -64,9 +65,9 @@ export interface Planned {
   readonly ruleFiles: RuleSets["files"];
 }
 
-export function planTable(gateway: GatewayDeclaration, problems: Problems): Planned {
+export function planTable(gateway: GatewayDeclaration, problems: Problems, step: Step = unwatched): Planned {
   const plan = new Plan(gateway, problems);
-  return plan.table();
+  return plan.table(step);
 }
 
 /** A policy that holds, the list that it comes from and its place there. */
@@ -121,7 +122,7 @@ class Plan {
     this.#listeners = [...(gateway.options.listeners ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  table(): Planned {
+  table(step: Step): Planned {
     const settings = this.#settings();
     const everywhere = this.#hold([], { place: EVERYWHERE, entries: this.#gateway.options.policies ?? [] });
     const unmatched = this.#positions(everywhere);
@@ -133,7 +134,10 @@ class Plan {
       })
       .map((one, order) => ({ ...one, ...(this.#gatewayApi && { order }) }))
       .sort((a, b) => (a.id < b.id ? -1 : 1))
-      .map(({ held, ...one }) => this.#route(one, held));
+      .map(({ held, ...one }, number, all) => {
+        step("planning routes", number, all.length);
+        return this.#route(one, held);
+      });
     if (!this.#gatewayApi) this.#refuseAmbiguity(routes);
     this.#refuseForged(routes);
     this.#refuseLostLogins(routes, unmatched);

@@ -12,8 +12,11 @@ export function addCommands(program: Command): void {
     .option(...configOption)
     .option(...jsonOption)
     .action(async (options) => {
-      const { compileRoutes } = await import("../build/compile.ts");
-      const { table, proved: warnings } = await compileRoutes(options);
+      const [{ compileRoutes }, { watched }] = await Promise.all([
+        import("../build/compile.ts"),
+        import("../build/progress.ts"),
+      ]);
+      const { table, proved: warnings } = await watched((step) => compileRoutes({ ...options, step }));
       const summary = {
         ok: true,
         table: table.id,
@@ -40,8 +43,11 @@ export function addCommands(program: Command): void {
     .option("--route <id>", "of this route alone: api/route")
     .option(...jsonOption)
     .action(async (options) => {
-      const { proofs, proofsText } = await import("../build/proofs.ts");
-      const found = await proofs(options);
+      const [{ proofs, proofsText }, { watched }] = await Promise.all([
+        import("../build/proofs.ts"),
+        import("../build/progress.ts"),
+      ]);
+      const found = await watched((step) => proofs({ ...options, step }));
       print(options.json ? JSON.stringify({ ok: true, ...found }) : proofsText(found, process.stdout));
     });
 
@@ -55,14 +61,15 @@ export function addCommands(program: Command): void {
     .requiredOption("--out <dir>", "the folder to write into")
     .option(...jsonOption)
     .action(async (options) => {
-      const [{ compileRoutes }, { BUILT, emit, sizesOf }] = await Promise.all([
+      const [{ compileRoutes }, { BUILT, emit, sizesOf }, { watched }] = await Promise.all([
         import("../build/compile.ts"),
         import("../build/emit.ts"),
+        import("../build/progress.ts"),
       ]);
       // wrangler runs its [build] command in the middle of `deploy` too, which has built and measured what goes up.
       if (process.env[BUILT] === resolve(options.out)) return;
       const started = performance.now();
-      const compiled = await compileRoutes(options);
+      const compiled = await watched((step) => compileRoutes({ ...options, step }));
       const emitted = await emit(compiled, options.out);
       const ms = Math.round(performance.now() - started);
       const { id, routes } = compiled.table;
@@ -91,10 +98,13 @@ export function addCommands(program: Command): void {
     .option("--markdown", "print Markdown, for a pull request")
     .option(...jsonOption)
     .action(async (old: string, now: string | undefined, options) => {
-      const { diff, diffMarkdown, diffText, FAILURES } = await import("../build/diff.ts");
+      const [{ diff, diffMarkdown, diffText, FAILURES }, { watched }] = await Promise.all([
+        import("../build/diff.ts"),
+        import("../build/progress.ts"),
+      ]);
       const unknown = (options.failOn ?? []).filter((one: string) => !(FAILURES as readonly string[]).includes(one));
       if (unknown.length > 0) program.error(`error: --fail-on takes ${FAILURES.join(", ")}, not ${unknown.join(", ")}`);
-      const report = await diff([old, now ?? options.routes], options);
+      const report = await watched((step) => diff([old, now ?? options.routes], options, step));
       if (report.failed.length > 0) process.exitCode = 1;
       if (options.json) print(JSON.stringify({ ok: report.failed.length === 0, ...report }));
       else print(options.markdown ? diffMarkdown(report) : diffText(report, process.stdout));

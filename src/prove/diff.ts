@@ -4,6 +4,7 @@ import { placesOf, TableRequests } from "./answers.ts";
 import { policiesOf } from "./callers.ts";
 import { meeting } from "./meeting.ts";
 import { difference, type ExampleRequest, exampleOf, intersection, type RequestSet } from "./request-set.ts";
+import { type Step, unwatched } from "./step.ts";
 import { weakenings } from "./weakening.ts";
 import { weakerMembers } from "./weaker-members.ts";
 
@@ -51,8 +52,8 @@ export interface TableDiff {
   readonly uncompared: number;
 }
 
-export function diffTables(before: RouteTable, now: RouteTable): TableDiff {
-  return new Diff(before, now).result();
+export function diffTables(before: RouteTable, now: RouteTable, step: Step = unwatched): TableDiff {
+  return new Diff(before, now).result(step);
 }
 
 /** Of one route so many others are compared. */
@@ -73,19 +74,22 @@ class Diff {
     this.#new = new TableRequests(now, placesOf(before));
   }
 
-  result(): TableDiff {
+  result(step: Step): TableDiff {
     const { table: before } = this.#old;
     const { table: now } = this.#new;
     this.#weakenings.push(...weakerGateway(before, now));
     const wholly = !sameRules(before, now);
-    for (const route of before.routes) {
+    const total = before.routes.length + now.routes.length;
+    for (const [number, route] of before.routes.entries()) {
+      step("comparing routes", number, total);
       const position = this.#new.positionOf(route.id);
       const other = position === undefined ? undefined : (now.routes[position] as TableRoute);
       if (!other) this.#gone(route);
       else this.#both(route, other);
       if (!other || wholly || askedFor(before, route) !== askedFor(now, other)) this.#movesFrom(route);
     }
-    for (const route of now.routes) {
+    for (const [number, route] of now.routes.entries()) {
+      step("comparing routes", before.routes.length + number, total);
       const position = this.#old.positionOf(route.id);
       const other = position === undefined ? undefined : (before.routes[position] as TableRoute);
       if (!other) this.#added(route);

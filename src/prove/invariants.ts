@@ -13,6 +13,7 @@ import { enforced, nobodyPasses, policiesOf, proves } from "./callers.ts";
 import { DOUBTS } from "./doubt.ts";
 import type { Finding } from "./finding.ts";
 import { type Box, type RequestSet, shownRequest } from "./request-set.ts";
+import { type Step, unwatched } from "./step.ts";
 
 /** A finding about an invariant; without a route it is about the invariant itself. */
 export interface InvariantFinding extends Finding {
@@ -24,8 +25,10 @@ export function checkInvariants(
   space: TableRequests,
   invariants: readonly InvariantDeclaration[],
   place: (invariant: InvariantDeclaration) => string | undefined,
+  step: Step = unwatched,
 ): InvariantFinding[] {
-  return invariants.flatMap((invariant) => {
+  return invariants.flatMap((invariant, number) => {
+    step("proving invariants", number, invariants.length);
     const mistaken = mistakeIn(space.table, invariant);
     if (mistaken) return [{ kind: "invariant", severity: "error", invariant, ...mistaken } as const];
     const where = place(invariant);

@@ -6,16 +6,18 @@ import { DOUBTS } from "./doubt.ts";
 import type { Finding, Severity } from "./finding.ts";
 import { meeting } from "./meeting.ts";
 import { exampleOf, intersection, setOf, shownRequest } from "./request-set.ts";
+import { type Step, unwatched } from "./step.ts";
 
 /** In one message. */
 const MOST_NAMED = 5;
 const PART = "part them by path, method, header or query, or take one out";
 
-export function unreachable(space: TableRequests): Finding[] {
+export function unreachable(space: TableRequests, step: Step = unwatched): Finding[] {
   const { routes, gateway } = space.table;
   // By the Gateway API such routes are accepted, and the older one answers (HTTPRouteRule.matches).
   const severity: Severity = gateway.semantics === "gateway-api" ? "warning" : "error";
   return routes.flatMap((route, position): Finding[] => {
+    step("looking for what nothing reaches", position, routes.length);
     const answers = route.matches.map((_, match) => space.answer(position, undefined, match));
     if (answers.every(({ kind }) => kind === "never")) {
       const taken = answers.flatMap((answer) => (answer as Extract<Answer, { kind: "never" }>).taken);
@@ -77,9 +79,10 @@ const MOST_LISTED = 20;
 const MOST_ASKED = 500;
 
 /** Which routes take requests that a route asks for too, with one of them: for most pairs what specificity is there for. */
-export function shadowed(space: TableRequests): Finding[] {
+export function shadowed(space: TableRequests, step: Step = unwatched): Finding[] {
   const { routes } = space.table;
   return routes.flatMap((route, position): Finding[] => {
+    step("looking for what leaves requests to others", position, routes.length);
     const winners = new Map<number, Finding>();
     let asked = 0;
     let unasked = 0;
@@ -119,8 +122,10 @@ export function shadowed(space: TableRequests): Finding[] {
 }
 
 /** Hosts at which a route answers nothing, though it does at others. */
-export function lostHosts(space: TableRequests): Finding[] {
-  return space.table.routes.flatMap((route, position): Finding[] => {
+export function lostHosts(space: TableRequests, step: Step = unwatched): Finding[] {
+  const { routes } = space.table;
+  return routes.flatMap((route, position): Finding[] => {
+    step("looking for hosts that are lost", position, routes.length);
     if (route.hosts.length === 1 || space.answer(position).kind !== "answers") return [];
     return route.hosts.flatMap((host): Finding[] => {
       const answer = space.answer(position, setOf({ host }));
@@ -137,10 +142,11 @@ export function lostHosts(space: TableRequests): Finding[] {
 const MOST_PAIRS = 5_000;
 
 /** Matches that meet, and that nothing but the routes' names puts in order (docs/matching.md, rule 7). */
-export function ties(space: TableRequests): Finding[] {
+export function ties(space: TableRequests, step: Step = unwatched): Finding[] {
   const findings = new Map<string, Finding>();
   const { routes } = space.table;
-  for (const tree of space.index.paths) {
+  for (const [number, tree] of space.index.paths.entries()) {
+    step("looking for what only names part", number, space.index.paths.length);
     for (const list of listsIn(tree)) {
       for (const [first, second] of equalPairs(space, list)) {
         const [winner, loser] = [routes[first[0]] as TableRoute, routes[second[0]] as TableRoute];
