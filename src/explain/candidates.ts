@@ -1,4 +1,5 @@
 /** Why a route was not the one: what a request lacks for each that its host and path fit, and for those that it nearly fits. */
+import { editDistance } from "../offline/spelling.ts";
 import { candidatesFor } from "../table/candidates.ts";
 import { commonHost } from "../table/listener.ts";
 import {
@@ -187,19 +188,4 @@ function pathFault({ kind, value }: TableMatch["path"], path: string): [fault: s
   if (kind === "exact" && there.length > wanted.length)
     return [`path goes on with ${there.slice(wanted.length).join("")}`, there.length - wanted.length];
   return [undefined, 0];
-}
-
-/** Levenshtein's: how many letters are to be changed, put in or taken out. */
-function editDistance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 2) return 3;
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + Number(a[i - 1] !== b[j - 1]);
-      next[j] = Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1);
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }

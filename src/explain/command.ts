@@ -1,6 +1,7 @@
 /** `gateway explain METHOD URL`. */
 import { painter } from "../dev/paint.ts";
 import type { AssumedCaller } from "../offline/callers.ts";
+import { usualHost } from "../offline/host.ts";
 import type { DecisionRecord } from "../policies/contract.ts";
 import { type AskedRequest, explain } from "./explain.ts";
 import { type SubjectOptions, subjectOf } from "./subject.ts";
@@ -70,8 +71,9 @@ function askedRequest(
     const colon = text.indexOf(":");
     return [text.slice(0, colon).trim(), text.slice(colon + 1).trim()];
   });
-  const host = hosts?.find((name) => name.includes(".") && !/[*:]|^[\d.]+$/.test(name)) ?? hosts?.[0] ?? "localhost";
-  const url = /^https?:\/\//i.test(given) ? given : `https://${given.startsWith("/") ? host : ""}${given}`;
+  const url = /^https?:\/\//i.test(given)
+    ? given
+    : `https://${given.startsWith("/") ? usualHost(hosts ?? []) : ""}${given}`;
   const { as, scope, sub, claim = [], group, plan } = options;
   const claims = pairs(claim, (text) => {
     try {
