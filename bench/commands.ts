@@ -44,6 +44,17 @@ export async function measureExplain(rounds: number, step: () => void): Promise<
   return times;
 }
 
+/** Of `gateway check` over routes with many regexes. */
+export async function measureCheck(rounds: number, step: () => void): Promise<Taken[]> {
+  const routes = join(import.meta.dirname, "routes", "regexes.ts");
+  const times: Taken[] = [];
+  for (let i = 0; i < rounds; i++) {
+    times.push(await timed(["check", "--json", "--routes", routes]));
+    step();
+  }
+  return times;
+}
+
 /** Of a million records against a table in which every limit is another. */
 export async function measureReplay(): Promise<Taken> {
   const folder = await mkdtemp(join(tmpdir(), "portcullis-replay-"));

@@ -12,4 +12,6 @@ if (module.enableCompileCache === undefined) {
   process.exit(1);
 }
 module.enableCompileCache(join(import.meta.dirname, "..", "node_modules", ".cache", "portcullis"));
-await import("./cli.ts");
+// People wait for an explanation, and read on.
+const { commandBundle } = process.argv[2] === "explain" ? await import("./explain/bundle.ts") : {};
+await import((await commandBundle?.()) ?? "./cli.ts");

@@ -16,6 +16,7 @@ import type { Declaration } from "../config/declaration.ts";
 import { policyLists } from "../config/entries.ts";
 import type { ListenerDeclaration } from "../config/listener.ts";
 import type { PolicyDeclaration } from "../config/policy.ts";
+import { type Step, unwatched } from "../prove/step.ts";
 import { commonHost } from "../table/listener.ts";
 import { segmentsOf } from "../table/match.ts";
 import { normalisePath } from "../table/path.ts";
@@ -30,7 +31,11 @@ import { checkRetryTime, checkTimeouts } from "./timeouts.ts";
  * Adds to `problems` all that `check` finds, and gives what is left of the configuration without that, so that `plan` can tell its
  * own at the same time.
  */
-export function checkConfiguration(gateway: GatewayDeclaration, problems: Problems): GatewayDeclaration {
+export function checkConfiguration(
+  gateway: GatewayDeclaration,
+  problems: Problems,
+  step: Step = unwatched,
+): GatewayDeclaration {
   const { listeners: declared, ...rest } = sound(problems, gateway, "gateway", shapes.gateway, gateway.options);
   const listeners = declared && checkListeners(problems, gateway, declared);
   const options: GatewayOptions = { ...rest, ...(listeners && { listeners }) };
@@ -51,7 +56,11 @@ export function checkConfiguration(gateway: GatewayDeclaration, problems: Proble
     targets: new Map<object, boolean>(),
     hosts: new Set(apis.flatMap((api) => api.options.hosts ?? [])),
   };
-  const checked = { ...gateway, options, apis: apis.map((api) => checkApi(problems, api, around)) };
+  const checkedApis = apis.map((api, number) => {
+    step("checking APIs", number, apis.length);
+    return checkApi(problems, api, around);
+  });
+  const checked = { ...gateway, options, apis: checkedApis };
   if (gateway.options?.store === undefined) {
     refuseStored(checked, problems);
     refuseHealth(around.targets, problems);

@@ -1,6 +1,7 @@
 /** read -> check -> plan -> prove: from a routes module to its RouteTable, or to everything that is wrong with it. */
 import { relative } from "node:path";
 import { gatewayOf } from "../config/entries.ts";
+import { type Step, unwatched } from "../prove/step.ts";
 import type { RouteTable } from "../table/table.ts";
 import type { EncodedPack } from "../waf/pack-encoding.ts";
 import { checkConfiguration } from "./check.ts";
@@ -17,6 +18,8 @@ export interface CompileOptions {
   readonly config?: string;
   /** Whether what is ordinary is proved and told too, such as which routes leave requests to more specific ones. Default: false. */
   readonly notes?: boolean;
+  /** Told how far it is. Default: nobody is. */
+  readonly step?: Step;
 }
 
 export interface Compiled {
@@ -34,22 +37,30 @@ export interface Compiled {
 }
 
 /** The table alone, whatever the environment has and the proofs say. Throws ConfigurationRefused with what is wrong with the routes. */
-export async function planRoutes(routes: string): Promise<Pick<Compiled, "table" | "module" | "sources">> {
+export async function planRoutes(
+  routes: string,
+  step: Step = unwatched,
+): Promise<Pick<Compiled, "table" | "module" | "sources">> {
   const module = await readRoutes(routes);
-  const { table, declarations } = plan(module);
+  const { table, declarations } = plan(module, step);
   if (module.problems.list.length > 0) throw new ConfigurationRefused(module.problems.list);
   return { table, module, sources: sourcesOf(declarations, module) };
 }
 
 /** Throws ConfigurationRefused with all problems. */
-export async function compileRoutes({ routes, config, notes = false }: CompileOptions): Promise<Compiled> {
+export async function compileRoutes({
+  routes,
+  config,
+  notes = false,
+  step = unwatched,
+}: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
-  const { table, declarations, references, packs, ruleFiles } = plan(module);
+  const { table, declarations, references, packs, ruleFiles } = plan(module, step);
   const wrangler = config ?? (await wranglerFileFor(module.file));
   if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
   // Of a table with holes nothing is true.
-  const proved = problems.count === 0 ? prove(table, module, declarations, notes) : [];
+  const proved = problems.count === 0 ? prove(table, module, declarations, notes, step) : [];
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
   const inputs = [...module.inputs, ...ruleFiles];
   return { table, sources: sourcesOf(declarations, module), module, packs, inputs, wrangler, proved };
@@ -65,9 +76,9 @@ function sourcesOf(declarations: Planned["declarations"], { problems }: RoutesMo
 }
 
 /** Declarations may hold code that runs when they are looked at, such as getters. */
-function plan({ exported, problems }: RoutesModule): Planned {
+function plan({ exported, problems }: RoutesModule, step: Step): Planned {
   try {
-    return planTable(checkConfiguration(gatewayOf(exported), problems), problems);
+    return planTable(checkConfiguration(gatewayOf(exported), problems, step), problems, step);
   } catch (error) {
     // Not the module's own: a defect of ours, to be seen as one.
     if (error instanceof Error && !problems.locate(error)) throw error;

@@ -4,7 +4,8 @@ import { mkdtemp, readFile, realpath, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve, sep } from "node:path";
 import { promisify } from "node:util";
-import type { AcknowledgementDeclaration } from "../config/invariant.ts";
+import type { AcknowledgementDeclaration, InvariantDeclaration } from "../config/invariant.ts";
+import type { Step } from "../prove/step.ts";
 import { type RouteTable, TABLE_VERSION } from "../table/table.ts";
 import { planRoutes } from "./compile.ts";
 import { ConfigurationRefused } from "./problem.ts";
@@ -17,17 +18,19 @@ export interface DiffSource {
   /** `file:line` of routes and others, as in sources.json; {} where only the table is there. */
   readonly sources: Readonly<Record<string, string>>;
   readonly acknowledgements: readonly AcknowledgementDeclaration[];
+  /** Absent: only the table is there, which does not tell them. */
+  readonly invariants?: readonly InvariantDeclaration[];
 }
 
 /** `routes` is where a revision has its routes module. Throws Error, or ConfigurationRefused with what is wrong with the routes. */
-export async function diffSource(name: string, routes: string): Promise<DiffSource> {
+export async function diffSource(name: string, routes: string, step?: Step): Promise<DiffSource> {
   const found = await stat(name).catch(() => undefined);
   if (found?.isFile() && name.endsWith(".json")) return fromTable(name, name);
   if (found?.isDirectory()) {
     const built = join(name, "table.json");
     if ((await stat(built).catch(() => undefined))?.isFile()) return fromTable(name, built);
   }
-  return found ? fromRoutes(name, name) : fromRevision(name, routes);
+  return found ? fromRoutes(name, name, step) : fromRevision(name, routes, step);
 }
 
 async function fromTable(name: string, file: string): Promise<DiffSource> {
@@ -37,13 +40,13 @@ async function fromTable(name: string, file: string): Promise<DiffSource> {
   return { name, table, sources: {}, acknowledgements: [] };
 }
 
-async function fromRoutes(name: string, path: string): Promise<DiffSource> {
-  const { table, sources, module } = await planRoutes(path);
-  return { name, table, sources, acknowledgements: invariantsOf(module).acknowledgements };
+async function fromRoutes(name: string, path: string, step?: Step): Promise<DiffSource> {
+  const { table, sources, module } = await planRoutes(path, step);
+  return { name, table, sources, ...invariantsOf(module) };
 }
 
 /** The whole tree of the revision, since a routes module may import from anywhere in it; nothing of the repository is touched. */
-async function fromRevision(revision: string, routes: string): Promise<DiffSource> {
+async function fromRevision(revision: string, routes: string, step?: Step): Promise<DiffSource> {
   const commit = await git(["rev-parse", "--verify", "--quiet", "--end-of-options", `${revision}^{commit}`]).catch(
     () => undefined,
   );
@@ -61,7 +64,7 @@ async function fromRevision(revision: string, routes: string): Promise<DiffSourc
     const tree = join(folder, "tree");
     await git(["read-tree", commit], index);
     await git(["-C", top, "checkout-index", "--all", `--prefix=${tree}${sep}`], index);
-    const found = await fromRoutes(revision, join(tree, place));
+    const found = await fromRoutes(revision, join(tree, place), step);
     return { ...found, sources: {} };
   } catch (error) {
     if (!(error instanceof ConfigurationRefused)) throw error;

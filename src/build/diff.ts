@@ -4,6 +4,8 @@ import type { AcknowledgementDeclaration } from "../config/invariant.ts";
 import { diffTables, type RouteChange, type TableDiff, type TableWeakening } from "../prove/diff.ts";
 import { nameOf } from "../prove/invariants.ts";
 import { type ExampleRequest, shownRequest } from "../prove/request-set.ts";
+import type { Step } from "../prove/step.ts";
+import { lostInvariants } from "../prove/weaker-invariants.ts";
 import { type DiffSource, diffSource } from "./diff-source.ts";
 
 /** What `--fail-on` takes. */
@@ -30,20 +32,26 @@ export interface DiffReport extends Omit<TableDiff, "weakenings"> {
 export async function diff(
   names: readonly [old: string, now: string],
   { routes, failOn = [] }: { readonly routes: string; readonly failOn?: readonly Failure[] },
+  step?: Step,
 ): Promise<DiffReport> {
   // One after the other: each may take all of memory that a large table needs.
-  const old = await diffSource(names[0], routes);
-  const now = await diffSource(names[1], routes);
-  return reportOf(old, now, failOn);
+  const old = await diffSource(names[0], routes, step);
+  const now = await diffSource(names[1], routes, step);
+  return reportOf(old, now, failOn, step);
 }
 
-export function reportOf(old: DiffSource, now: DiffSource, failOn: readonly Failure[]): DiffReport {
-  const found = diffTables(old.table, now.table);
+export function reportOf(old: DiffSource, now: DiffSource, failOn: readonly Failure[], step?: Step): DiffReport {
+  const found = diffTables(old.table, now.table, step);
+  const lost = old.invariants && now.invariants ? lostInvariants(old.invariants, now.invariants, now.table) : [];
+  const all: TableWeakening[] = [
+    ...lost.map((message) => ({ route: "*", policy: "invariants" as const, message })),
+    ...found.weakenings,
+  ];
   // What has been acknowledged before is spent: else it would allow every further weakening of the same policy.
   const spent = new Set(old.acknowledgements.map(keyOf));
   const fresh = now.acknowledgements.filter((one) => !spent.has(keyOf(one)));
   const needed = new Set<AcknowledgementDeclaration>();
-  const weakenings = found.weakenings.map((weakening): Reported => {
+  const weakenings = all.map((weakening): Reported => {
     const meant = fresh.find((one) => one.route === weakening.route && policyOf(one) === weakening.policy);
     if (!meant) return weakening;
     needed.add(meant);
@@ -73,7 +81,7 @@ const has = ({ changes }: TableDiff, wanted: RouteChange["change"]): boolean =>
   changes.some(({ change }) => change === wanted);
 
 const policyOf = ({ policy }: AcknowledgementDeclaration): string | undefined =>
-  policy === "gateway" ? policy : nameOf(policy);
+  policy === "gateway" || policy === "invariants" ? policy : nameOf(policy);
 
 const keyOf = (one: AcknowledgementDeclaration): string => JSON.stringify([one.route, policyOf(one), one.because]);
 
@@ -88,10 +96,11 @@ interface Line {
 function linesOf(report: DiffReport): Line[] {
   const { changes, moves, weakenings, edited } = report;
   return [
-    ...weakenings.map(({ route, message, from, example, acknowledged }): Line => {
+    ...weakenings.map(({ route, policy, message, from, example, acknowledged }): Line => {
       const whose = from === undefined ? message : `of requests that "${from}" answered: ${message}`;
       const text = acknowledged === undefined ? whose : `${whose} (acknowledged: ${acknowledged})`;
-      return { mark: acknowledged === undefined ? "weakened" : "meant", route, text, example };
+      const subject = policy === "invariants" ? policy : route;
+      return { mark: acknowledged === undefined ? "weakened" : "meant", route: subject, text, example };
     }),
     ...(["removed", "added", "narrowed", "widened"] as const).flatMap((change) =>
       changes
@@ -135,7 +144,7 @@ export function diffText(report: DiffReport, stream: NodeJS.WriteStream): string
   const lines = linesOf(report).map(({ mark, route, text, example }) => {
     const label = styleText(COLOURS[mark], mark.padEnd(8), { stream });
     const place = report.sources[`route ${route}`];
-    const subject = route === "*" ? "gateway" : `route "${route}"`;
+    const subject = route === "*" ? "gateway" : route === "invariants" ? "invariants.ts" : `route "${route}"`;
     return `${label}  ${place ? `${place}  ` : ""}${subject}: ${text}${example ? `\n            ${shownRequest(example)}` : ""}`;
   });
   return [...lines, ...remarks(report), summary(report)].join("\n");

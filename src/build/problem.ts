@@ -90,3 +90,7 @@ export class ConfigurationRefused extends Error {
     this.problems = inOrder;
   }
 }
+
+/** By name, since another copy of this module may have thrown it: the bundle of explain has one (explain/bundle.ts). */
+export const isRefusal = (error: unknown): error is ConfigurationRefused =>
+  error instanceof Error && error.name === "ConfigurationRefused";

@@ -7,6 +7,7 @@ import type { Finding } from "../prove/finding.ts";
 import { checkInvariants } from "../prove/invariants.ts";
 import { proveTable } from "../prove/prove.ts";
 import { type ExampleRequest, shownRequest } from "../prove/request-set.ts";
+import type { Step } from "../prove/step.ts";
 import type { RouteTable } from "../table/table.ts";
 import { type Problem, quoted, shown } from "./problem.ts";
 import type { RoutesModule } from "./read.ts";
@@ -30,6 +31,7 @@ export function prove(
   module: RoutesModule,
   declarations: ReadonlyMap<string, Declaration>,
   notes: boolean,
+  step: Step,
 ): Proved[] {
   const { problems } = module;
   const space = new TableRequests(table);
@@ -55,14 +57,14 @@ export function prove(
     });
   };
   const ofRoute = (id: string) => declarations.get(`route ${id}`);
-  for (const finding of proveTable(table, { notes, space }))
+  for (const finding of proveTable(table, { notes, space, step }))
     tell(finding, ofRoute(finding.route ?? ""), `route "${finding.route}"`);
   const { invariants } = invariantsOf(module);
   const placeOf = ({ declaredAt }: Declaration) => {
     const place = problems.locate(declaredAt);
     return place && `${shown(place.file)}:${place.line}`;
   };
-  for (const finding of checkInvariants(space, invariants, placeOf)) {
+  for (const finding of checkInvariants(space, invariants, placeOf, step)) {
     const { route, invariant } = finding;
     if (route === undefined) tell(finding, invariant, "invariant");
     else tell(finding, ofRoute(route), `route "${route}"`);

@@ -34,9 +34,9 @@ export interface InvariantDeclaration extends Declaration {
 /** A weakening that was meant (docs/diff.md). */
 export interface AcknowledgementDeclaration extends Declaration {
   readonly kind: "acknowledgement";
-  /** `api/route`; `*` for settings of the gateway. */
+  /** `api/route`; `*` for settings of the gateway and for invariants. */
   readonly route: string;
-  readonly policy: RequiredPolicy | "gateway";
+  readonly policy: RequiredPolicy | "gateway" | "invariants";
   readonly because: string;
 }
 
@@ -125,11 +125,12 @@ const nameOf = (target: BackendName | Cluster | undefined): string =>
 
 /**
  * Says that this policy of this route was weakened on purpose: `acknowledge("orders/create", rateLimit, "the warehouse orders in bulk")`.
- * It counts in the diff in which it is new, and never again. For settings of the gateway itself: `acknowledge("*", "gateway", "...")`.
+ * It counts in the diff in which it is new, and never again. For settings of the gateway itself: `acknowledge("*", "gateway", "...")`;
+ * for invariants that are gone or looser: `acknowledge("*", "invariants", "...")`.
  */
 export function acknowledge(
   route: string,
-  policy: RequiredPolicy | "gateway",
+  policy: RequiredPolicy | "gateway" | "invariants",
   because: string,
 ): AcknowledgementDeclaration {
   return { kind: "acknowledgement", route, policy, because, declaredAt: declaredAt(acknowledge) };

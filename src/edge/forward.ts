@@ -427,15 +427,15 @@ async function probeConnection(
   within: number,
   giveUp: (why: ProblemCode) => void,
 ): Promise<void> {
-  // Not at the top, and no failure where there is none: offline/ runs this file in Node.
-  const sockets = await import("cloudflare:sockets").catch(() => {});
-  if (!sockets) return;
-  const socket = sockets.connect(probe);
-  const expired = new Promise<"expired">((resolve) => setTimeout(() => resolve("expired"), within));
-  const opened = await Promise.race([
-    socket.opened.then(() => "open" as const).catch(() => "unknown" as const),
-    expired,
-  ]);
-  if (opened === "expired") giveUp("upstream-connect-timeout");
-  await socket.close().catch(() => {});
+  // Imported here, so that this file runs in Node as well (offline/): there is no such module, which tells nothing either.
+  const socket = import("cloudflare:sockets").then(({ connect }) => connect(probe));
+  const opened = socket
+    .then(({ opened }) => opened)
+    .then(
+      () => false,
+      () => false,
+    );
+  const expired = new Promise<true>((resolve) => setTimeout(() => resolve(true), within));
+  if (await Promise.race([opened, expired])) giveUp("upstream-connect-timeout");
+  await socket.then((one) => one.close()).catch(() => {});
 }

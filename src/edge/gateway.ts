@@ -16,6 +16,7 @@ import {
 } from "../policies/contract.ts";
 import { BodyLate } from "../policies/held-body.ts";
 import type { MatchResult } from "../table/match.ts";
+import { preflightMatch } from "../table/preflight.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
 import type { RedirectAction, TableMirror, TableRoute } from "../table/table.ts";
 import type { Choice } from "../traffic/tries.ts";
@@ -153,23 +154,16 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
   function match(target: RequestTarget): MatchResult {
     const { headers } = request;
     const view = {
-      method: request.method,
       scheme: target.scheme,
       port: portOf(target),
       host: target.host,
       path: target.path,
+      method: request.method,
       header: (name: string) => headers.get(name),
       query: (name: string) => queryValue(target.search, name),
       cookie: (name: string) => cookieValue(headers.get("cookie"), name),
     };
-    const asked =
-      request.method === "OPTIONS" && headers.has("origin") ? headers.get("access-control-request-method") : null;
-    if (asked !== null) {
-      // A preflight asks about another request: it is for the route that would answer that one, if that route knows CORS.
-      const found = isolate.matcher.match({ ...view, method: asked });
-      if (found.kind === "route" && isolate.answersPreflight(table.routes.at(found.route) as TableRoute)) return found;
-    }
-    return isolate.matcher.match(view);
+    return preflightMatch(table, isolate.matcher, view) ?? isolate.matcher.match(view);
   }
 
   async function act(exchange: Exchange, target: RequestTarget, found: MatchResult): Promise<Response> {

@@ -99,10 +99,6 @@ export class Isolate {
     return handlers;
   }
 
-  answersPreflight(route: TableRoute): boolean {
-    return route.policies.some((position) => this.table.policies[position]?.policy === "cors");
-  }
-
   backend(position: number, env: unknown): { backend: TableBackend; cluster: TableCluster; ingress: Ingress } {
     const backend = this.table.backends[position] as TableBackend;
     const cluster = this.table.clusters[backend.cluster] as TableCluster;

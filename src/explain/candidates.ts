@@ -1,4 +1,6 @@
 /** Why a route was not the one: what a request lacks for each that its host and path fit, and for those that it nearly fits. */
+import { editDistance } from "../offline/spelling.ts";
+import { candidatesFor } from "../table/candidates.ts";
 import { commonHost } from "../table/listener.ts";
 import {
   type Candidate,
@@ -32,15 +34,16 @@ export interface Candidates {
 const MOST_BEHIND = 3;
 const MOST_NEAREST = 3;
 
-/** `winner`: the route that answers, and its match; undefined: none does. */
+/** `winner`: the route that answers, and its match; undefined: none does. `listener`: the position of the one that the request belongs to. */
 export function candidatesOf(
   table: RouteTable,
   matcher: Matcher,
   request: MatchRequest,
   winner: Candidate | undefined,
+  listener?: number,
 ): Candidates {
   const exactly = table.gateway.semantics === "gateway-api";
-  const all = matcher.candidates(request.host, request.path, request).flat();
+  const all = candidatesFor(matcher, request).flat();
   // A route for two hosts that both fit comes once for each; the narrower one goes first.
   const fitting = [...new Map(all.map((candidate) => [candidate.join(), candidate])).values()];
   const near = (candidate: Candidate): NearRoute => {
@@ -53,7 +56,6 @@ export function candidatesOf(
   }
   const at = fitting.findIndex(([route, match]) => route === winner[0] && match === winner[1]);
   const best = declared(table, winner);
-  const { listener } = matcher.match(request);
   const hostOf = ({ hosts }: TableRoute) => nearestHost(hosts, request.host, table.listeners?.[listener ?? -1]?.host);
   const lost = fitting.slice(0, Math.max(0, at)).map((candidate) => {
     const one = near(candidate);
@@ -186,19 +188,4 @@ function pathFault({ kind, value }: TableMatch["path"], path: string): [fault: s
   if (kind === "exact" && there.length > wanted.length)
     return [`path goes on with ${there.slice(wanted.length).join("")}`, there.length - wanted.length];
   return [undefined, 0];
-}
-
-/** Levenshtein's: how many letters are to be changed, put in or taken out. */
-function editDistance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 2) return 3;
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + Number(a[i - 1] !== b[j - 1]);
-      next[j] = Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1);
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }

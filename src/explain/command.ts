@@ -1,9 +1,11 @@
 /** `gateway explain METHOD URL`. */
 import { painter } from "../dev/paint.ts";
 import type { AssumedCaller } from "../offline/callers.ts";
+import { usualHost } from "../offline/host.ts";
 import type { DecisionRecord } from "../policies/contract.ts";
-import type { AskedRequest } from "./explain.ts";
-import { explainCode, type SubjectOptions, subjectOf } from "./prepared.ts";
+import { type AskedRequest, explain } from "./explain.ts";
+import { type SubjectOptions, subjectOf } from "./subject.ts";
+import { differencesText, explanationText } from "./text.ts";
 
 export interface ExplainOptions extends SubjectOptions {
   readonly header?: readonly string[];
@@ -26,7 +28,7 @@ export interface ExplainOptions extends SubjectOptions {
 
 /** The exit code: 1 when a running gateway decides otherwise. */
 export async function explainCommand(method: string, url: string, options: ExplainOptions): Promise<number> {
-  const [{ explain, ...text }, subject] = await Promise.all([explainCode(), subjectOf(options)]);
+  const subject = await subjectOf(options);
   const asked = askedRequest(method, url, options, subject.table.routes[0]?.hosts);
   const { live, json, verbose } = options;
   const there = live === undefined ? undefined : await recordThere(live, asked, options);
@@ -37,8 +39,8 @@ export async function explainCommand(method: string, url: string, options: Expla
   if (json) process.stdout.write(`${JSON.stringify({ ...explanation, ...(found && { live, differences: found }) })}\n`);
   else {
     const paint = painter(process.stdout.hasColors?.() ?? false);
-    process.stdout.write(text.explanationText(explanation, paint, verbose));
-    if (found) process.stdout.write(`\n${text.differencesText(found, live ?? "", paint)}`);
+    process.stdout.write(explanationText(explanation, paint, verbose));
+    if (found) process.stdout.write(`\n${differencesText(found, live ?? "", paint)}`);
   }
   return found && found.length > 0 ? 1 : 0;
 }
@@ -69,8 +71,9 @@ function askedRequest(
     const colon = text.indexOf(":");
     return [text.slice(0, colon).trim(), text.slice(colon + 1).trim()];
   });
-  const host = hosts?.find((name) => name.includes(".") && !/[*:]|^[\d.]+$/.test(name)) ?? hosts?.[0] ?? "localhost";
-  const url = /^https?:\/\//i.test(given) ? given : `https://${given.startsWith("/") ? host : ""}${given}`;
+  const url = /^https?:\/\//i.test(given)
+    ? given
+    : `https://${given.startsWith("/") ? usualHost(hosts ?? []) : ""}${given}`;
   const { as, scope, sub, claim = [], group, plan } = options;
   const claims = pairs(claim, (text) => {
     try {

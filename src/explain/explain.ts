@@ -133,7 +133,7 @@ export async function explain(subject: Subject, asked: AskedRequest): Promise<Ex
   const { record } = passage;
 
   const route = table.routes.find(({ id }) => id === record.route);
-  const candidates = candidatesFor(table, index, asked, record, route, passage);
+  const candidates = candidatesAround(table, index, asked, record, route, passage);
   const placed = (near: NearRoute) => ({ ...near, ...sourceOf(sources, near.route) });
   assumptions.push(...assumed(table, asked, passage, subject));
   const upstream = passage.asked.map((request, i) => shownRequest(request, record.attempts[i]?.backend ?? ""));
@@ -179,7 +179,7 @@ const sourceOf = (sources: Subject["sources"], route: string): { readonly source
   return source === undefined ? {} : { source };
 };
 
-function candidatesFor(
+function candidatesAround(
   table: RouteTable,
   index: MatchIndex,
   { method, headers: given, url }: AskedRequest,
@@ -203,11 +203,11 @@ function candidatesFor(
     cookie: (name: string) => cookieValue(headers.get("cookie"), name),
   };
   const matcher = new Matcher(table.routes, index, table.gateway.semantics);
+  const found = matcher.match(view);
   const at = route ? table.routes.indexOf(route) : -1;
   // A route without policies leaves no trace of which of its matches it was.
-  const found = route && !match ? matcher.match(view) : undefined;
-  const matchAt = match ? (route?.matches.indexOf(match) ?? 0) : found?.kind === "route" ? found.match : 0;
-  return candidatesOf(table, matcher, view, route ? [at, matchAt] : undefined);
+  const matchAt = match ? (route?.matches.indexOf(match) ?? 0) : found.kind === "route" ? found.match : 0;
+  return candidatesOf(table, matcher, view, route ? [at, matchAt] : undefined, found.listener);
 }
 
 function policiesOf(

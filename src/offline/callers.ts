@@ -5,8 +5,9 @@ import type { Admission, Authentication, Exchange, GatewayRuntime, MemberPolicy 
 import type { MembersConfig } from "../policies/members.ts";
 import { TokenRefused, tokenRefusal } from "../policies/token-refusal.ts";
 import { subjectOf } from "../policies/token-verifier.ts";
-import type { PolicyMode, PolicyName } from "../table/table.ts";
+import type { PolicyMode, PolicyName, RouteTable } from "../table/table.ts";
 import { authenticators } from "./policies.ts";
+import { meant } from "./spelling.ts";
 
 /** Somebody whose credential is good, whatever kind the route wants. */
 export interface AssumedCaller {
@@ -20,6 +21,33 @@ export interface AssumedCaller {
   /** Of a consumer that the routes do not declare. */
   readonly groups?: readonly string[];
   readonly plan?: string;
+}
+
+/**
+ * Throws Error for a consumer that nobody can be: none that the routes declare, and no policy knows others; or one that is spelled nearly
+ * as one of those. With `groups` or a `plan` it is meant to be one that only the store knows.
+ */
+export function refuseUnknown({ consumers, policies }: RouteTable, caller: AssumedCaller | undefined): void {
+  const { consumer, groups, plan } = caller ?? {};
+  if (consumer === undefined || groups || plan !== undefined || Object.hasOwn(consumers, consumer)) return;
+  const names = Object.keys(consumers);
+  const near = meant(consumer, names);
+  if (near === undefined && policies.some(knowsOthers)) return;
+  const suggestion =
+    near === undefined
+      ? `they declare ${names.join(", ") || "none"}; who is no consumer has a subject alone`
+      : `did you mean "${near}"?`;
+  const other = policies.some(knowsOthers)
+    ? " One that only the store knows is given with its groups or its plan."
+    : "";
+  throw new Error(`the routes declare no consumer "${consumer}": ${suggestion}${other}`);
+}
+
+/** Whether the policy takes keys or users of the store for consumers that the routes do not declare. */
+function knowsOthers({ policy, config }: MemberPolicy): boolean {
+  if (policy === "anyOf" || policy === "allOf") return (config as MembersConfig).members.some(knowsOthers);
+  const { consumers, store } = config as { readonly consumers?: unknown; readonly store?: unknown };
+  return (policy === "apiKey" && consumers === undefined) || (policy === "basic" && store === true);
 }
 
 /** The `run` of an authenticating policy that asks `assumed` who is calling, and its own authenticator where nobody is assumed. */

@@ -12,7 +12,7 @@ import type { WafConfig } from "../policies/waf.ts";
 import { indexMatches, type MatchIndex } from "../table/match.ts";
 import type { PolicyMode, PolicyName, RouteTable, TableMatch } from "../table/table.ts";
 import { decodePack, type EncodedPack } from "../waf/pack-encoding.ts";
-import { type AssumedCaller, assuming } from "./callers.ts";
+import { type AssumedCaller, assuming, refuseUnknown } from "./callers.ts";
 import type { Clock } from "./clock.ts";
 import { clusterAddresses, offlineEnvironment } from "./environment.ts";
 import { authenticators, runs } from "./policies.ts";
@@ -132,7 +132,9 @@ export class OfflineGateway {
     });
   }
 
+  /** Throws Error where it is asked as a consumer that nobody can be. */
   async fetch(asked: OfflineRequest): Promise<Passage> {
+    refuseUnknown(this.#parts.table, asked.as);
     const trace: Trace = { awaited: 0, as: asked.as, steps: [], asked: [], lines: [] };
     const work: Promise<unknown>[] = [];
     const context = {

@@ -5,7 +5,10 @@
  */
 import { commonHost, indexListeners } from "../table/listener.ts";
 import { indexMatches, Matcher, type MatchIndex, type MatchResult } from "../table/match.ts";
+import { askedMethod, knowsCors, preflightMatch } from "../table/preflight.ts";
 import type { RouteTable, TableMatch, TableRoute } from "../table/table.ts";
+import type { Doubt } from "./doubt.ts";
+import { meeting } from "./meeting.ts";
 import {
   type Box,
   type ExampleRequest,
@@ -16,7 +19,7 @@ import {
   type Term,
   type Universe,
 } from "./request-set.ts";
-import type { Condition } from "./value-set.ts";
+import { type Condition, literally } from "./value-set.ts";
 
 /** A request that another route takes. */
 export interface Taken {
@@ -29,7 +32,7 @@ export type Answer =
   | { readonly kind: "answers"; readonly example: ExampleRequest; readonly match: number }
   /** `taken`: by whom, the first one first; empty: no request fits at all. */
   | { readonly kind: "never"; readonly taken: readonly Taken[] }
-  | { readonly kind: "unknown" };
+  | { readonly kind: "unknown"; readonly because: Doubt };
 
 /** A place of the listener index and a host in it; `narrower` hosts belong to other listeners. */
 interface Spot {
@@ -48,7 +51,13 @@ const UNSENT = new Set(["CONNECT", "TRACE", "TRACK"]);
 /** Routes that are asked about one after the other before the answer is that it is not known. */
 const MOST_COMPETITORS = 300;
 
-const ASKED = "access-control-request-method";
+/** What `answer` looks for. */
+interface Search {
+  readonly route: number;
+  readonly match: number | undefined;
+  /** Requests that were asked about. */
+  asked: number;
+}
 
 export class TableRequests {
   readonly table: RouteTable;
@@ -79,15 +88,8 @@ export class TableRequests {
     return this.#preflight(example) ?? this.#matcher.match(matchRequestOf(example));
   }
 
-  /** A preflight is for the route that would answer the request that it asks about, if that route knows CORS (edge/gateway.ts). */
   #preflight(example: ExampleRequest): MatchResult | undefined {
-    const request = matchRequestOf(example);
-    const method = request.method === "OPTIONS" && request.header("origin") !== null ? request.header(ASKED) : null;
-    if (method === null) return undefined;
-    const found = this.#matcher.match({ ...request, method });
-    if (found.kind !== "route") return undefined;
-    const { policies } = this.table.routes[found.route] as TableRoute;
-    return policies.some((position) => this.table.policies[position]?.policy === "cors") ? found : undefined;
+    return preflightMatch(this.table, this.#matcher, matchRequestOf(example));
   }
 
   /** The route that answers, or undefined for none. */
@@ -114,37 +116,51 @@ export class TableRequests {
   answer(route: number, within?: RequestSet, match?: number): Answer {
     const { matches } = this.table.routes[route] as TableRoute;
     const taken: Taken[] = [];
-    let known = true;
+    let doubt: Doubt | undefined;
     for (const number of match === undefined ? matches.keys() : [match]) {
       for (const spot of this.spotsOf(route)) {
         const own: RequestSet = [this.#term(route, number, spot)];
         for (const term of within ? intersection(own, within) : own) {
-          const answer = this.#inTerm(term, route, match);
+          const answer = this.#inTerm(term, { route, match, asked: 0 });
           if (answer.kind === "answers") return answer;
-          if (answer.kind === "unknown") known = false;
+          if (answer.kind === "unknown") doubt ??= answer.because;
           else taken.push(...answer.taken);
         }
       }
     }
-    return known ? { kind: "never", taken } : { kind: "unknown" };
+    return doubt ? { kind: "unknown", because: doubt } : { kind: "never", taken };
   }
 
-  #inTerm({ all, none }: Term, route: number, match: number | undefined): Answer {
+  /** `within`: matches, `route match`, among whose preflights it looks. */
+  #inTerm({ all, none }: Term, search: Search, within: readonly string[] = []): Answer {
     const taken: Taken[] = [];
     const beaten: Box[] = [];
-    while (taken.length < MOST_COMPETITORS) {
+    while (search.asked++ < MOST_COMPETITORS) {
       const example = exampleOf([{ all, none: [...none, ...beaten] }], this.universe);
-      if (example === "unknown") return { kind: "unknown" };
       if (example === "empty") return { kind: "never", taken };
-      const found = this.match(example);
-      // The example is in a match of this route, so some route has it; of preflights no box says which ones the other one takes.
-      if (found.kind !== "route" || (found.route !== route && this.#preflight(example))) return { kind: "unknown" };
-      if (found.route === route && (match === undefined || found.match === match))
+      if (typeof example === "string") return { kind: "unknown", because: example };
+      const preflight = this.#preflight(example);
+      const found = preflight ?? this.#matcher.match(matchRequestOf(example));
+      // The example is in a match of this route, so some route has it.
+      if (found.kind !== "route") return { kind: "unknown", because: "search" };
+      if (found.route === search.route && (search.match === undefined || found.match === search.match))
         return { kind: "answers", example, match: found.match };
       taken.push({ example, route: found.route, match: found.match });
-      beaten.push(this.#takenBy(found.route, found.match, example));
+      if (!preflight) {
+        beaten.push(this.#takenBy(found.route, found.match, example));
+        continue;
+      }
+      const key = `${found.route} ${found.match}`;
+      const box = this.#preflightsTakenBy(found.route, found.match, example);
+      for (const other of within.includes(key) ? [] : this.#leavingPreflights(found.route, found.match)) {
+        const term = { all: [...all, box, other], none: [...none, ...beaten] };
+        const answer = this.#inTerm(term, search, [...within, key]);
+        if (answer.kind !== "never") return answer;
+        taken.push(...answer.taken);
+      }
+      beaten.push(box);
     }
-    return { kind: "unknown" };
+    return { kind: "unknown", because: "search" };
   }
 
   /**
@@ -152,17 +168,41 @@ export class TableRequests {
    * route for HEAD goes before one for GET, which otherwise comes first.
    */
   #takenBy(route: number, match: number, { place, host, method }: ExampleRequest): Box {
-    const { hosts } = this.table.routes[route] as TableRoute;
-    const nearest = hosts
-      .filter((one) => commonHost(host, one) === host)
-      .reduce((narrow, one) => (commonHost(narrow, one) === one ? one : narrow), "*");
     const { methods = this.universe.methods, ...rest } = this.boxOf(route, match);
     return {
       ...rest,
       place,
-      host: nearest,
+      host: this.#nearestHost(route, host),
       methods: method === "HEAD" ? ["HEAD"] : methods.filter((one) => one !== "HEAD"),
     };
+  }
+
+  #nearestHost(route: number, host: string): string {
+    return (this.table.routes[route] as TableRoute).hosts
+      .filter((one) => commonHost(host, one) === host)
+      .reduce((narrow, one) => (commonHost(narrow, one) === one ? one : narrow), "*");
+  }
+
+  /**
+   * Preflights that ask about requests that the match takes as it takes the one that this one asks about. Of these the route answers
+   * none, but for those about requests of a match that goes before that one and knows no CORS (#leavingPreflights).
+   */
+  #preflightsTakenBy(route: number, match: number, example: ExampleRequest): Box {
+    const asked = askedMethod(matchRequestOf(example));
+    const { methods, ...rest } = this.boxOf(route, match);
+    const alike = asked === "HEAD" ? "HEAD" : methods ? oneOf(methods.filter((one) => one !== "HEAD")) : ANY_BUT_HEAD;
+    return asPreflights({ ...rest, place: example.place, host: this.#nearestHost(route, example.host) }, alike);
+  }
+
+  /** Of matches that this one meets and that know no CORS: preflights that ask about their requests are answered as other requests are. */
+  *#leavingPreflights(route: number, match: number): Generator<Box> {
+    const { hosts, matches } = this.table.routes[route] as TableRoute;
+    for (const [other, otherMatch] of meeting(this.index, hosts, (matches[match] as TableMatch).path)) {
+      if (knowsCors(this.table, this.table.routes[other] as TableRoute)) continue;
+      const { methods, ...rest } = this.boxOf(other, otherMatch);
+      for (const { place, host } of this.spotsOf(other))
+        yield asPreflights({ ...rest, place, host }, methods && oneOf(methods));
+    }
   }
 
   /** The match without place and host, with HEAD where GET answers that. */
@@ -210,6 +250,22 @@ export class TableRequests {
 /** Where requests of the table come in, as far as it tells that apart. Without listeners it does not. */
 export const placesOf = ({ listeners }: RouteTable): string[] =>
   listeners ? Object.keys(indexListeners(listeners).places) : ["https"];
+
+/** Preflights that ask about requests of the box, with a method of that regex; undefined: with any. */
+const asPreflights = (box: Omit<Box, "methods">, regex?: string): Box => ({
+  ...box,
+  methods: ["OPTIONS"],
+  conditions: [
+    ...(box.conditions ?? []),
+    { of: "header", name: "origin" },
+    { of: "header", name: ASKED, ...(regex !== undefined && { regex }) },
+  ],
+});
+
+const ASKED = "access-control-request-method";
+const oneOf = (methods: readonly string[]): string => methods.map(literally).join("|");
+// Without lookahead, which is beyond automata.
+const ANY_BUT_HEAD = "(?s:[^H].*|H|H[^E].*|HE|HE[^A].*|HEA|HEA[^D].*|HEAD.+|)";
 
 export const conditionsOf = ({ headers = [], query = [], cookies = [] }: Omit<TableMatch, "path">): Condition[] => [
   ...headers.map((one): Condition => ({ ...one, of: "header" })),

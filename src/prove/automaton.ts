@@ -19,7 +19,8 @@ export const namedSets = (sets: readonly CodeUnits[]): ReadonlyMap<string, CodeU
 
 export const DEAD = -1;
 
-export type Word = { readonly found: string } | "empty" | "unknown";
+/** `search`: it would have taken too long. */
+export type Word = { readonly found: string } | "empty" | "search";
 
 /** Combined states that one search may go through. Routes that people write need some hundreds. */
 const MOST_STATES = 20_000;
@@ -53,7 +54,7 @@ export function shortestWord(
       if (dead) continue;
       const key = next.join();
       if (seen.has(key)) continue;
-      if (seen.size >= budget) return "unknown";
+      if (seen.size >= budget) return "search";
       seen.add(key);
       queue.push({ states: next, unit, from: at });
     }
@@ -78,7 +79,7 @@ const RANKS = new Map(
 );
 
 /** One unit for each group of units that all of the sets treat alike, readable ones first. */
-function representatives(distinct: readonly CodeUnits[]): number[] {
+export function representatives(distinct: readonly CodeUnits[]): number[] {
   // One bit for each set; where a range begins or has ended its bit turns.
   const turns = new Map<number, bigint>([[0, 0n]]);
   for (const [number, set] of distinct.entries()) {

@@ -2,8 +2,9 @@
 import type { PolicyName, RouteTable, TableAction, TablePool, TableRoute } from "../table/table.ts";
 import { placesOf, TableRequests } from "./answers.ts";
 import { policiesOf } from "./callers.ts";
-import { meeting } from "./reach.ts";
+import { meeting } from "./meeting.ts";
 import { difference, type ExampleRequest, exampleOf, intersection, type RequestSet } from "./request-set.ts";
+import { type Step, unwatched } from "./step.ts";
 import { weakenings } from "./weakening.ts";
 import { weakerMembers } from "./weaker-members.ts";
 
@@ -25,9 +26,9 @@ export interface Move {
 }
 
 export interface TableWeakening {
-  /** `*`: settings of the gateway. */
+  /** `*`: settings of the gateway, and invariants. */
   readonly route: string;
-  readonly policy: PolicyName | "gateway";
+  readonly policy: PolicyName | "gateway" | "invariants";
   readonly message: string;
   /** Only requests that this other route answered before are held back less; absent: all of the route's. */
   readonly from?: string;
@@ -51,8 +52,8 @@ export interface TableDiff {
   readonly uncompared: number;
 }
 
-export function diffTables(before: RouteTable, now: RouteTable): TableDiff {
-  return new Diff(before, now).result();
+export function diffTables(before: RouteTable, now: RouteTable, step: Step = unwatched): TableDiff {
+  return new Diff(before, now).result(step);
 }
 
 /** Of one route so many others are compared. */
@@ -73,19 +74,22 @@ class Diff {
     this.#new = new TableRequests(now, placesOf(before));
   }
 
-  result(): TableDiff {
+  result(step: Step): TableDiff {
     const { table: before } = this.#old;
     const { table: now } = this.#new;
     this.#weakenings.push(...weakerGateway(before, now));
     const wholly = !sameRules(before, now);
-    for (const route of before.routes) {
+    const total = before.routes.length + now.routes.length;
+    for (const [number, route] of before.routes.entries()) {
+      step("comparing routes", number, total);
       const position = this.#new.positionOf(route.id);
       const other = position === undefined ? undefined : (now.routes[position] as TableRoute);
       if (!other) this.#gone(route);
       else this.#both(route, other);
       if (!other || wholly || askedFor(before, route) !== askedFor(now, other)) this.#movesFrom(route);
     }
-    for (const route of now.routes) {
+    for (const [number, route] of now.routes.entries()) {
+      step("comparing routes", before.routes.length + number, total);
       const position = this.#old.positionOf(route.id);
       const other = position === undefined ? undefined : (before.routes[position] as TableRoute);
       if (!other) this.#added(route);
@@ -103,12 +107,12 @@ class Diff {
 
   #gone(route: TableRoute): void {
     const answer = this.#old.answer(this.#old.positionOf(route.id) as number);
-    this.#change(route.id, "removed", answer.kind === "answers" ? answer.example : "unknown", this.#new);
+    this.#change(route.id, "removed", answer.kind === "answers" ? answer.example : "search", this.#new);
   }
 
   #added(route: TableRoute): void {
     const answer = this.#new.answer(this.#new.positionOf(route.id) as number);
-    this.#change(route.id, "added", answer.kind === "answers" ? answer.example : "unknown", this.#old);
+    this.#change(route.id, "added", answer.kind === "answers" ? answer.example : "search", this.#old);
   }
 
   #both(old: TableRoute, now: TableRoute): void {
@@ -139,7 +143,7 @@ class Diff {
     others: TableRequests,
   ): void {
     if (example === "empty") return;
-    if (example === "unknown") {
+    if (typeof example === "string") {
       this.#changes.push({ route, change });
       return;
     }
@@ -164,7 +168,7 @@ class Diff {
   #meeting(space: TableRequests, { hosts, matches }: TableRoute): TableRoute[] {
     const found = new Set<TableRoute>();
     for (const { path } of matches)
-      for (const [position] of meeting(space, hosts, path)) found.add(space.table.routes[position] as TableRoute);
+      for (const [position] of meeting(space.index, hosts, path)) found.add(space.table.routes[position] as TableRoute);
     if (found.size > MOST_OTHERS) this.#uncompared += found.size - MOST_OTHERS;
     return [...found].slice(0, MOST_OTHERS);
   }

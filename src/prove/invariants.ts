@@ -10,8 +10,10 @@ import type { PolicyName, RouteTable, TablePolicy, TableRoute } from "../table/t
 import { firstAddress, passing, without } from "./address-set.ts";
 import type { TableRequests } from "./answers.ts";
 import { enforced, nobodyPasses, policiesOf, proves } from "./callers.ts";
+import { DOUBTS } from "./doubt.ts";
 import type { Finding } from "./finding.ts";
 import { type Box, type RequestSet, shownRequest } from "./request-set.ts";
+import { type Step, unwatched } from "./step.ts";
 
 /** A finding about an invariant; without a route it is about the invariant itself. */
 export interface InvariantFinding extends Finding {
@@ -23,8 +25,10 @@ export function checkInvariants(
   space: TableRequests,
   invariants: readonly InvariantDeclaration[],
   place: (invariant: InvariantDeclaration) => string | undefined,
+  step: Step = unwatched,
 ): InvariantFinding[] {
-  return invariants.flatMap((invariant) => {
+  return invariants.flatMap((invariant, number) => {
+    step("proving invariants", number, invariants.length);
     const mistaken = mistakeIn(space.table, invariant);
     if (mistaken) return [{ kind: "invariant", severity: "error", invariant, ...mistaken } as const];
     const where = place(invariant);
@@ -47,12 +51,16 @@ function broken(space: TableRequests, invariant: InvariantDeclaration, named: st
     selects = true;
     if (!wrong) continue;
     const example = answer.kind === "answers" ? answer.example : undefined;
+    const requests =
+      answer.kind === "answers"
+        ? shownRequest(answer.example)
+        : `requests that could not be told, since ${DOUBTS[answer.because].because}`;
     findings.push({
       kind: "invariant",
       severity: "error",
       invariant,
       route: route.id,
-      message: `breaks ${named}: it ${wrong.message}, as for ${example ? shownRequest(example) : "requests that could not be told within limits"}`,
+      message: `breaks ${named}: it ${wrong.message}, as for ${requests}`,
       fix: wrong.fix,
       ...(example && { example }),
     });
@@ -84,7 +92,8 @@ function mayMean(table: RouteTable, { apis, reaches = [], except = [] }: Selecti
   return reaches.every((wanted) => names.some((name) => isBackend(wanted, name)));
 }
 
-const isBackend = (wanted: string, name: string): boolean => {
+/** `wanted` as in `reaches`: a cluster, a service of any, both, or "" for any. */
+export const isBackend = (wanted: string, name: string): boolean => {
   const [cluster, service] = name.split("/");
   return wanted === "" || wanted === name || wanted === cluster || wanted === service;
 };

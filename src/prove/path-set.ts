@@ -4,7 +4,8 @@
  */
 import { isParameter, segmentsOf } from "../table/match.ts";
 import type { GatewaySettings, PathMatch } from "../table/table.ts";
-import { type Automaton, shortestWord, type Word } from "./automaton.ts";
+import { type Automaton, shortestWord } from "./automaton.ts";
+import type { Doubt } from "./doubt.ts";
 import { NormalPaths, OWN_PATHS, ownPaths } from "./normal-path.ts";
 import { regexLanguage } from "./regex-language.ts";
 
@@ -51,12 +52,14 @@ export function hasPath(match: PathMatch, path: string): boolean {
 const fits = (declared: string, given: string): boolean =>
   isParameter(declared) ? given.length > 1 : declared === given;
 
+export type FoundPath = { readonly found: string } | "empty" | Doubt;
+
 /** A normal path that is in all of `within` and in none of `without`. */
 export function pathIn(
   within: readonly PathMatch[],
   without: readonly PathMatch[],
   escapedSlashes: GatewaySettings["escapedSlashes"],
-): Word {
+): FoundPath {
   const regexWithin = within.filter(({ kind }) => kind === "regex");
   const form = common(within.filter(({ kind }) => kind !== "regex").map(segmentsFor));
   if (!form) return "empty";
@@ -88,20 +91,20 @@ export function pathIn(
 }
 
 const MOST_WORDS = 10_000;
-const words = new Map<string, Word>();
+const words = new Map<string, FoundPath>();
 
 /** By automata. Where a regex has none, it can still be told that there is nothing even without it. */
 function searched(
   within: readonly PathMatch[],
   without: readonly PathMatch[],
   escapedSlashes: GatewaySettings["escapedSlashes"],
-): Word {
+): FoundPath {
   const known = (all: readonly PathMatch[]) => all.map(languageOf).filter((one) => one !== undefined);
   const [inside, outside] = [known(within), known(without)];
   const found = shortestWord([normalPaths[escapedSlashes], ...inside], [ownPaths(), ...outside]);
   if (typeof found === "string") return found;
   const holds = within.every((one) => hasPath(one, found.found)) && !without.some((one) => hasPath(one, found.found));
-  return holds ? found : "unknown";
+  return holds ? found : "regex";
 }
 
 const normalPaths = { refuse: new NormalPaths("refuse"), keep: new NormalPaths("keep") } as const;

@@ -1,23 +1,23 @@
 /** Routes that no request reaches, those that others take requests from, and those that only their names part. */
-import { commonHost } from "../table/listener.ts";
-import { compareMatches, isParameter, literalPrefix, type MatchNode, segmentsOf } from "../table/match.ts";
+import { type Candidate, compareMatches, type MatchNode } from "../table/match.ts";
 import type { TableMatch, TableRoute } from "../table/table.ts";
 import type { Answer, TableRequests, Taken } from "./answers.ts";
+import { DOUBTS } from "./doubt.ts";
 import type { Finding, Severity } from "./finding.ts";
+import { meeting } from "./meeting.ts";
 import { exampleOf, intersection, setOf, shownRequest } from "./request-set.ts";
-
-/** A position in the table's routes, and one in that route's matches. */
-type Candidate = readonly [route: number, match: number];
+import { type Step, unwatched } from "./step.ts";
 
 /** In one message. */
 const MOST_NAMED = 5;
 const PART = "part them by path, method, header or query, or take one out";
 
-export function unreachable(space: TableRequests): Finding[] {
+export function unreachable(space: TableRequests, step: Step = unwatched): Finding[] {
   const { routes, gateway } = space.table;
   // By the Gateway API such routes are accepted, and the older one answers (HTTPRouteRule.matches).
   const severity: Severity = gateway.semantics === "gateway-api" ? "warning" : "error";
   return routes.flatMap((route, position): Finding[] => {
+    step("looking for what nothing reaches", position, routes.length);
     const answers = route.matches.map((_, match) => space.answer(position, undefined, match));
     if (answers.every(({ kind }) => kind === "never")) {
       const taken = answers.flatMap((answer) => (answer as Extract<Answer, { kind: "never" }>).taken);
@@ -26,8 +26,8 @@ export function unreachable(space: TableRequests): Finding[] {
     return answers.flatMap((answer, match): Finding[] => {
       const which = `match ${match + 1} of ${route.matches.length}, ${shownMatch(route.matches[match] as TableMatch)},`;
       if (answer.kind === "unknown") {
-        const message = `${which} may be unreachable: it could not be decided within limits`;
-        const fix = "simplify its regex, if it should be proved";
+        const { because, fix } = DOUBTS[answer.because];
+        const message = `${which} may be unreachable: it could not be decided, since ${because}`;
         return [{ kind: "unknown", severity: "note", route: route.id, message, fix }];
       }
       if (answer.kind !== "never") return [];
@@ -79,14 +79,15 @@ const MOST_LISTED = 20;
 const MOST_ASKED = 500;
 
 /** Which routes take requests that a route asks for too, with one of them: for most pairs what specificity is there for. */
-export function shadowed(space: TableRequests): Finding[] {
+export function shadowed(space: TableRequests, step: Step = unwatched): Finding[] {
   const { routes } = space.table;
   return routes.flatMap((route, position): Finding[] => {
+    step("looking for what leaves requests to others", position, routes.length);
     const winners = new Map<number, Finding>();
     let asked = 0;
     let unasked = 0;
     for (const [match, { path, methods }] of route.matches.entries()) {
-      for (const [other, otherMatch] of meeting(space, route.hosts, path)) {
+      for (const [other, otherMatch] of meeting(space.index, route.hosts, path)) {
         if (other === position || winners.has(other)) continue;
         const those = routes[other]?.matches[otherMatch]?.methods;
         if (methods && those && !methods.some((one) => those.includes(one) || one === "GET" || one === "HEAD"))
@@ -121,8 +122,10 @@ export function shadowed(space: TableRequests): Finding[] {
 }
 
 /** Hosts at which a route answers nothing, though it does at others. */
-export function lostHosts(space: TableRequests): Finding[] {
-  return space.table.routes.flatMap((route, position): Finding[] => {
+export function lostHosts(space: TableRequests, step: Step = unwatched): Finding[] {
+  const { routes } = space.table;
+  return routes.flatMap((route, position): Finding[] => {
+    step("looking for hosts that are lost", position, routes.length);
     if (route.hosts.length === 1 || space.answer(position).kind !== "answers") return [];
     return route.hosts.flatMap((host): Finding[] => {
       const answer = space.answer(position, setOf({ host }));
@@ -135,69 +138,15 @@ export function lostHosts(space: TableRequests): Finding[] {
   });
 }
 
-/** The matches whose paths may meet `path` at one of `hosts`, also at narrower and wider ones. */
-export function* meeting(
-  space: TableRequests,
-  hosts: readonly string[],
-  path: TableMatch["path"],
-): Generator<Candidate> {
-  const open = path.kind !== "exact";
-  const literal = path.kind === "regex" ? literalPrefix(path.value) : path.value;
-  const segments = segmentsOf(open ? literal.replace(/\/$/, "") : literal);
-  const seen = new Set<string>();
-  for (const tree of treesOf(space, hosts)) {
-    for (const list of meetingIn(space.index.paths[tree] as MatchNode, segments, open, 0)) {
-      for (const candidate of list) {
-        const key = candidate.join();
-        if (!seen.has(key)) yield candidate;
-        seen.add(key);
-      }
-    }
-  }
-}
-
-function treesOf(space: TableRequests, hosts: readonly string[]): Set<number> {
-  return new Set(
-    space.index.hosts.flatMap((byHost) =>
-      Object.entries(byHost).flatMap(([host, tree]) =>
-        hosts.some((one) => commonHost(one, host) !== undefined) ? [tree] : [],
-      ),
-    ),
-  );
-}
-
-function* meetingIn(
-  node: MatchNode,
-  segments: readonly string[],
-  open: boolean,
-  depth: number,
-): Generator<readonly Candidate[]> {
-  if (node.r) yield node.r;
-  if (node.x) yield node.x;
-  const segment = segments[depth];
-  if (segment === undefined) {
-    if (node.e) yield node.e;
-    if (!open) return;
-    for (const child of Object.values(node.s ?? {})) yield* meetingIn(child, segments, open, depth + 1);
-    if (node.p) yield* meetingIn(node.p, segments, open, depth + 1);
-    return;
-  }
-  const free = isParameter(segment);
-  for (const [name, child] of Object.entries(free ? (node.s ?? {}) : {}))
-    if (name !== "/") yield* meetingIn(child, segments, open, depth + 1);
-  const literal = free ? undefined : node.s?.[segment];
-  if (literal) yield* meetingIn(literal, segments, open, depth + 1);
-  if (node.p && segment !== "/") yield* meetingIn(node.p, segments, open, depth + 1);
-}
-
 /** Pairs of one node that are looked at: more than that nobody declares by hand. */
 const MOST_PAIRS = 5_000;
 
 /** Matches that meet, and that nothing but the routes' names puts in order (docs/matching.md, rule 7). */
-export function ties(space: TableRequests): Finding[] {
+export function ties(space: TableRequests, step: Step = unwatched): Finding[] {
   const findings = new Map<string, Finding>();
   const { routes } = space.table;
-  for (const tree of space.index.paths) {
+  for (const [number, tree] of space.index.paths.entries()) {
+    step("looking for what only names part", number, space.index.paths.length);
     for (const list of listsIn(tree)) {
       for (const [first, second] of equalPairs(space, list)) {
         const [winner, loser] = [routes[first[0]] as TableRoute, routes[second[0]] as TableRoute];

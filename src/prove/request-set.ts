@@ -3,11 +3,12 @@
  * A set is a union of terms, each of them what is in all of some boxes and in none of others; so intersection and difference are
  * bookkeeping, and the work is to find a request that is in a set, or that there is none.
  *
- * The answer is exact where it is `empty` or a request, and `unknown` where a regex is beyond automata or the search too long.
+ * The answer is exact where it is `empty` or a request, and else a doubt: a regex is beyond automata, or the search too long.
  */
 import { commonHost } from "../table/listener.ts";
 import type { MatchRequest } from "../table/match.ts";
 import type { GatewaySettings, PathMatch } from "../table/table.ts";
+import type { Doubt } from "./doubt.ts";
 import { hasPath, pathIn } from "./path-set.ts";
 import { type Condition, hasValue, type Part, valueIn } from "./value-set.ts";
 
@@ -50,7 +51,7 @@ export interface ExampleRequest {
   readonly cookies: Readonly<Record<string, string>>;
 }
 
-export type Found = ExampleRequest | "empty" | "unknown";
+export type Found = ExampleRequest | "empty" | Doubt;
 
 export const setOf = (...boxes: readonly Box[]): RequestSet => boxes.map((box) => ({ all: [box], none: [] }));
 
@@ -91,13 +92,13 @@ export function difference(a: RequestSet, b: RequestSet): RequestSet {
 
 /** A request of the set. */
 export function exampleOf(set: RequestSet, universe: Universe): Found {
-  let known = true;
+  let doubt: Doubt | undefined;
   for (const term of set) {
     const found = inTerm(term, universe);
     if (typeof found === "object") return found;
-    if (found === "unknown") known = false;
+    if (found !== "empty") doubt ??= found;
   }
-  return known ? "empty" : "unknown";
+  return doubt ?? "empty";
 }
 
 export const has = (set: RequestSet, request: ExampleRequest): boolean =>
@@ -159,12 +160,14 @@ interface Sides<Value> {
  */
 function inTerm({ all, none }: Term, universe: Universe): Found {
   let branches = 0;
-  let known = true;
-  const search = (constraint: Constraint | "empty" | "unknown"): ExampleRequest | undefined => {
-    if (constraint === "unknown") known = false;
-    if (typeof constraint !== "object") return undefined;
+  let doubt: Doubt | undefined;
+  const search = (constraint: Constraint | "empty" | Doubt): ExampleRequest | undefined => {
+    if (typeof constraint !== "object") {
+      if (constraint !== "empty") doubt ??= constraint;
+      return undefined;
+    }
     if (++branches > MOST_BRANCHES) {
-      known = false;
+      doubt ??= "search";
       return undefined;
     }
     const box = none.find((one) => inBox(one, constraint.example));
@@ -177,10 +180,10 @@ function inTerm({ all, none }: Term, universe: Universe): Found {
     return undefined;
   };
   const found = search(constrained(all, universe));
-  return found ?? (known ? "empty" : "unknown");
+  return found ?? doubt ?? "empty";
 }
 
-type Leave = (constraint: Constraint, universe: Universe) => Constraint | "empty" | "unknown";
+type Leave = (constraint: Constraint, universe: Universe) => Constraint | "empty" | Doubt;
 
 /** The dimensions in which a request may be outside of the box. */
 function waysOut({ place, host, path, methods, conditions = [] }: Box): Leave[] {
@@ -217,7 +220,7 @@ const out = <Value>(sides: Sides<Value>, value: Value): Sides<Value> => ({ in: s
 
 const NOTHING: ExampleRequest = { place: "", host: "", path: "", method: "", headers: {}, query: {}, cookies: {} };
 
-function constrained(boxes: readonly Box[], universe: Universe): Constraint | "empty" | "unknown" {
+function constrained(boxes: readonly Box[], universe: Universe): Constraint | "empty" | Doubt {
   const places = boxes.flatMap(({ place }) => place ?? []);
   const hosts = boxes.flatMap(({ host }) => host ?? []);
   const paths = boxes.flatMap(({ path }) => path ?? []);
@@ -227,8 +230,9 @@ function constrained(boxes: readonly Box[], universe: Universe): Constraint | "e
     ({ of, name }) => `${of} ${name}`,
   );
   // A header and what is read out of it are not free of each other; so much the search does not know.
-  if (values.has("header cookie") && [...values.keys()].some((key) => key.startsWith("cookie "))) return "unknown";
-  if (values.has("header host")) return "unknown";
+  if (values.has("header cookie") && [...values.keys()].some((key) => key.startsWith("cookie ")))
+    return "cookie-header";
+  if (values.has("header host")) return "host-header";
   const start: Constraint = {
     places: [],
     hosts: NEITHER,
@@ -237,7 +241,7 @@ function constrained(boxes: readonly Box[], universe: Universe): Constraint | "e
     values: new Map(),
     example: NOTHING,
   };
-  const steps: ((from: Constraint) => Constraint | "empty" | "unknown")[] = [
+  const steps: ((from: Constraint) => Constraint | "empty" | Doubt)[] = [
     (from) =>
       withPlaces(
         from,
@@ -255,14 +259,14 @@ function constrained(boxes: readonly Box[], universe: Universe): Constraint | "e
     ),
   ];
   let constraint = start;
-  let known = true;
+  let doubt: Doubt | undefined;
   for (const step of steps) {
     const next = step(constraint);
     if (next === "empty") return "empty";
-    if (next === "unknown") known = false;
+    if (typeof next === "string") doubt ??= next;
     else constraint = next;
   }
-  return known ? constraint : "unknown";
+  return doubt ?? constraint;
 }
 
 function withPlaces(from: Constraint, places: readonly string[]): Constraint | "empty" {
@@ -280,17 +284,13 @@ function withHost(from: Constraint, hosts: Sides<string>): Constraint | "empty" 
   return host === undefined ? "empty" : { ...from, hosts, example: { ...from.example, host } };
 }
 
-function withPath(from: Constraint, paths: Sides<PathMatch>, universe: Universe): Constraint | "empty" | "unknown" {
+function withPath(from: Constraint, paths: Sides<PathMatch>, universe: Universe): Constraint | "empty" | Doubt {
   const found = pathIn(paths.in, paths.out, universe.escapedSlashes);
   if (typeof found === "string") return found;
   return { ...from, paths, example: { ...from.example, path: found.found } };
 }
 
-function withValue(
-  from: Constraint,
-  { of, name }: Condition,
-  sides: Sides<Condition>,
-): Constraint | "empty" | "unknown" {
+function withValue(from: Constraint, { of, name }: Condition, sides: Sides<Condition>): Constraint | "empty" | Doubt {
   const value = valueIn(of, sides.in, sides.out);
   if (typeof value === "string") return value;
   const values = new Map(from.values).set(`${of} ${name}`, sides);

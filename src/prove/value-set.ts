@@ -1,6 +1,7 @@
 /** Sets of values of one header, query parameter or cookie, or of its absence. */
 import type { ValueMatch } from "../table/table.ts";
 import { type Automaton, shortestWord } from "./automaton.ts";
+import type { Doubt } from "./doubt.ts";
 import { wholeMatch } from "./path-set.ts";
 import { regexLanguage } from "./regex-language.ts";
 
@@ -18,7 +19,7 @@ export function hasValue({ exact, regex }: ValueMatch, value: string | null): bo
   return regex === undefined || wholeMatch(regex).test(value);
 }
 
-export type Value = { readonly found: string | null } | "empty" | "unknown";
+export type Value = { readonly found: string | null } | "empty" | Doubt;
 
 /** A value for which all of `within` hold and none of `without`. */
 export function valueIn(of: Part, within: readonly ValueMatch[], without: readonly ValueMatch[]): Value {
@@ -29,7 +30,7 @@ export function valueIn(of: Part, within: readonly ValueMatch[], without: readon
   const literal = within.find(({ exact }) => exact !== undefined)?.exact;
   if (literal !== undefined) {
     if (!isWanted(literal)) return "empty";
-    return SENDABLE[of].test(literal) ? { found: literal } : POSSIBLE[of].test(literal) ? "unknown" : "empty";
+    return SENDABLE[of].test(literal) ? { found: literal } : POSSIBLE[of].test(literal) ? "value" : "empty";
   }
   if (without.some(({ exact, regex }) => exact === undefined && regex === undefined)) return "empty";
   for (const value of ["1", "x", ...without.map((_, i) => `x${i}`)]) if (isWanted(value)) return { found: value };
@@ -41,10 +42,13 @@ export function valueIn(of: Part, within: readonly ValueMatch[], without: readon
     shortestWord([regexLanguage(universe.source) as Automaton, ...known(inside)], known(outside));
   const plain = search(SENDABLE[of]);
   if (typeof plain === "object" && isWanted(plain.found)) return plain;
-  return search(POSSIBLE[of]) === "empty" ? "empty" : "unknown";
+  const possible = search(POSSIBLE[of]);
+  if (typeof possible === "string") return possible;
+  return [...inside, ...outside].includes(undefined) ? "regex" : "value";
 }
 
-const literally = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+/** The regex of that text alone. */
+export const literally = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 
 /**
  * Values that surely arrive as they are sent: of headers visible ASCII with blanks inside (RFC 9110, 5.5), of cookies without what ends

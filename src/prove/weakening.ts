@@ -9,13 +9,14 @@ import type { CorsConfig } from "../policies/cors.ts";
 import type { FilterConfig } from "../policies/filter.ts";
 import type { IpFilterConfig } from "../policies/ip-filter.ts";
 import { authenticates } from "../policies/order.ts";
-import type { Limit, RateLimitConfig } from "../policies/rate-limit.ts";
+import type { RateLimitConfig } from "../policies/rate-limit.ts";
 import type { ScopesConfig } from "../policies/scopes.ts";
 import type { SecurityHeadersConfig } from "../policies/security-headers.ts";
 import type { WafConfig } from "../policies/waf.ts";
 import type { PolicyName, TablePolicy } from "../table/table.ts";
 import { firstAddress, passing, without } from "./address-set.ts";
 import { admitsNobody, authenticatorOf, enforced, membersOf } from "./callers.ts";
+import { weakerCaps, weakerLimits } from "./weaker-limits.ts";
 import { type ConfigRules, weakerMembers } from "./weaker-members.ts";
 
 export interface Weakening {
@@ -213,66 +214,6 @@ function weakerRules(old: readonly AuthorizeConfig[], now: readonly AuthorizeCon
       changes.push(`${denies.has(name) ? "denies otherwise" : "no longer denies"}: "${name}"`);
   if (now.length < old.length) changes.push("has fewer authorize policies, each of which had to agree");
   return changes;
-}
-
-const shownLimit = ({ quota, window }: Limit): string => `${quota} in ${window / 1_000} s`;
-
-function weakerLimits(old: readonly RateLimitConfig[], now: readonly RateLimitConfig[]): string[] {
-  const changes: string[] = [];
-  for (const config of old) {
-    const alike = now.filter(({ per, shared }) => same(per, config.per) && shared === config.shared);
-    const limits = alike.flatMap((one) => one.limits);
-    for (const limit of config.limits) {
-      const stricter = limits.some(({ quota, window }) => quota <= limit.quota && window >= limit.window);
-      if (stricter) continue;
-      const raised = limits.find(({ window }) => window === limit.window);
-      changes.push(
-        raised
-          ? `lets ${shownLimit(raised)} through instead of ${shownLimit(limit)}`
-          : `no longer limits to ${shownLimit(limit)}`,
-      );
-    }
-    for (const one of alike) {
-      // A consumer of its own limit before goes by everybody's where that is gone.
-      for (const name of Object.keys({ ...config.consumers, ...one.consumers })) {
-        const [before, limit] = [config.consumers[name] ?? config.limits[0], one.consumers[name] ?? one.limits[0]];
-        if (before && limit && limit.quota / limit.window > before.quota / before.window)
-          changes.push(`lets the consumer ${name} have ${shownLimit(limit)} instead of ${shownLimit(before)}`);
-      }
-      for (const name of Object.keys({ ...config.plans, ...one.plans }))
-        if (!same(one.plans?.[name], config.plans?.[name])) changes.push(`has other limits for the plan ${name}`);
-      if (one.cost < config.cost) changes.push(`takes ${one.cost} for a request instead of ${config.cost}`);
-      if (config.costHeader !== undefined && one.costHeader !== config.costHeader)
-        changes.push(`no longer takes what the response says in ${config.costHeader}`);
-      changes.push(...weakerFailure(config.onStoreFailure, one.onStoreFailure));
-    }
-  }
-  return [...new Set(changes)];
-}
-
-type OnFailure = RateLimitConfig["onStoreFailure"];
-const FAILURE: readonly OnFailure[] = ["closed", "local", "open"];
-const weakerFailure = (old: OnFailure, now: OnFailure): string[] =>
-  FAILURE.indexOf(now) > FAILURE.indexOf(old) ? [`is ${now} instead of ${old} when the store fails`] : [];
-
-function weakerCaps(old: readonly ConcurrencyConfig[], now: readonly ConcurrencyConfig[]): string[] {
-  return old.flatMap((config) => {
-    const alike = now.filter(({ per, shared }) => same(per, config.per) && shared === config.shared);
-    const [one] = alike.toSorted((a, b) => a.limit - b.limit);
-    if (!one) return [`no longer caps ${JSON.stringify(config.per)} at ${config.limit}`];
-    const raised = Object.keys({ ...config.consumers, ...one.consumers })
-      .map((name) => [name, one.consumers[name] ?? one.limit] as const)
-      .filter(([name, limit]) => limit > (config.consumers[name] ?? config.limit));
-    const planned = Object.keys({ ...config.plans, ...one.plans })
-      .map((name) => [name, one.plans[name] ?? one.limit] as const)
-      .filter(([name, limit]) => limit > (config.plans[name] ?? config.limit));
-    return [
-      ...(one.limit > config.limit ? [`lets ${one.limit} be under way instead of ${config.limit}`] : []),
-      ...raised.map(([name, limit]) => `lets the consumer ${name} have ${limit} under way`),
-      ...planned.map(([name, limit]) => `lets the plan ${name} have ${limit} under way`),
-      ...weakerFailure(config.onStoreFailure, one.onStoreFailure),
-    ];
-  });
 }
 
 const FILTER: ConfigRules = {

@@ -1,10 +1,10 @@
 /** `gateway replay LOG... --old A --new B`. */
 import { readFile } from "node:fs/promises";
 import { diffSource } from "../build/diff-source.ts";
+import { ProgressBar } from "../build/progress.ts";
 import { painter } from "../dev/paint.ts";
 import { eachLine, sizeOf } from "./lines.ts";
 import { isOther, readHar, readLine } from "./logged.ts";
-import { ProgressBar } from "./progress.ts";
 import { Replay } from "./replay.ts";
 import { replayText } from "./text.ts";
 

@@ -2,6 +2,7 @@
  * Requests as logs tell of them: decision records (docs/records.md), the combined log of nginx and ingress-nginx, HAR. What a log does
  * not say is unknown, which is not the same as absent.
  */
+import { cookieValue, queryValue } from "../edge/request-target.ts";
 import type { DecisionRecord } from "../policies/contract.ts";
 
 /** A value, null where the request has none, undefined where the log does not say. */
@@ -93,8 +94,8 @@ const absent = (text: string | undefined): Known =>
 function queryOf(url: string): LoggedRequest["query"] {
   const question = url.indexOf("?");
   if (question === -1) return () => null;
-  const search = url.slice(question + 1);
-  return (name) => new URLSearchParams(search).get(name);
+  const [search = ""] = url.slice(question + 1).split("#", 1);
+  return (name) => queryValue(search, name);
 }
 
 let lastText = "";
@@ -126,15 +127,15 @@ export function readHar(text: string): LoggedRequest[] {
     const { method, url, headers: given = [] } = request ?? {};
     if (typeof method !== "string" || typeof url !== "string" || !/^https?:/.test(url)) return [];
     // HTTP/2 calls it :authority, which no header of HTTP/1.1 can be named.
-    const headers = new Map(given.map(({ name, value }) => [name.toLowerCase(), value]));
+    const headers = new Map<string, string>();
+    for (const { name, value } of given) {
+      const key = name.toLowerCase();
+      const before = headers.get(key);
+      // One line for each cookie is one header (RFC 9113, 8.2.3), and so is any other that is repeated (RFC 9110, 5.3).
+      headers.set(key, before === undefined ? value : `${before}${key === "cookie" ? "; " : ", "}${value}`);
+    }
     const header = (name: string) => headers.get(name) ?? null;
-    const cookies = new Map(
-      (headers.get("cookie") ?? "").split(";").map((pair) => {
-        const [name = "", ...value] = pair.split("=");
-        return [name.trim(), value.join("=").trim()] as const;
-      }),
-    );
-    const cookie = (name: string) => cookies.get(name) ?? null;
+    const cookie = (name: string) => cookieValue(header("cookie"), name);
     return [
       { method, url, client: "", time: Date.parse(startedDateTime ?? "") || 0, header, query: queryOf(url), cookie },
     ];

@@ -3,7 +3,9 @@
  * ways, the same way for both tables, as far as that agrees with the route that the log says has answered.
  */
 import { portOf, type RequestTarget, readTarget } from "../edge/request-target.ts";
+import { candidatesFor } from "../table/candidates.ts";
 import { type Candidate, indexMatches, Matcher } from "../table/match.ts";
+import { askedMethod, knowsCors } from "../table/preflight.ts";
 import type { RouteTable, TableMatch, TableRoute, ValueMatch } from "../table/table.ts";
 import type { Known, LoggedRequest } from "./logged.ts";
 
@@ -27,7 +29,7 @@ export class Router {
 
   constructor(table: RouteTable) {
     this.table = table;
-    this.#matcher = new Matcher(table.routes, indexMatches(table.routes, table.listeners), table.gateway.semantics);
+    this.#matcher = new Matcher(table.routes, indexMatches(table.routes, table.listeners));
     this.#exactly = table.gateway.semantics === "gateway-api";
   }
 
@@ -45,14 +47,25 @@ export class Router {
 
   candidates(target: RequestTarget, { record }: LoggedRequest): Candidate[][] {
     const { host, path, scheme } = target;
-    if (!record) return this.#matcher.candidates(host, path, { scheme, port: portOf(target) });
+    if (!record) return candidatesFor(this.#matcher, { host, path, scheme, port: portOf(target) });
     // A record tells of scheme and port by the listener alone.
     const listener = this.table.listeners?.find(({ name }) => name === record.listener);
-    return this.#matcher.candidates(host, path, { scheme: listener?.protocol ?? scheme, port: listener?.port });
+    const entrance = { scheme: listener?.protocol ?? scheme, port: listener?.port };
+    return candidatesFor(this.#matcher, { host, path, ...entrance });
   }
 
   matchOf([route, match]: Candidate): TableMatch {
     return this.table.routes[route]?.matches[match] as TableMatch;
+  }
+
+  /** The route that answers a preflight which asks about requests with that method; undefined: none does. */
+  preflight(
+    lists: readonly Candidate[][],
+    method: string,
+    holds: (match: TableMatch) => boolean,
+  ): TableRoute | undefined {
+    const found = this.choose(lists, method, holds);
+    return typeof found !== "string" && knowsCors(this.table, found) ? found : undefined;
   }
 
   /** The matcher's choice among `lists`, by `holds`. */
@@ -89,21 +102,53 @@ export function routeBoth(before: Router, after: Router, request: LoggedRequest)
   }
   const [mine, theirs] = [before.candidates(old, request), after.candidates(fresh, request)];
   const unknown = unknownOf(before, mine, request, unknownOf(after, theirs, request, new Map()));
-  const decide = (taken: number): RoutedBoth => {
+  const decide: Decide = (taken) => {
     const holds = (match: TableMatch) => allHold(match, request, unknown, taken);
-    const { method } = request;
-    return { old: before.choose(mine, method, holds), new: after.choose(theirs, method, holds), certain: true };
+    const about = askedMethods(request, before, mine).find(
+      (method) => request.record === undefined || before.preflight(mine, method, holds)?.id === request.record.route,
+    );
+    const routed = (router: Router, lists: readonly Candidate[][]) =>
+      (about !== undefined && router.preflight(lists, about, holds)) || router.choose(lists, request.method, holds);
+    return { old: routed(before, mine), new: routed(after, theirs), certain: true };
   };
-  if (unknown.size === 0) return decide(0);
-  return worstOf(unknown.size, decide, recordedRoute(request));
+  if (unknown.size === 0) return decide(() => false);
+  const recorded = recordedRoute(request);
+  if (unknown.size <= MOST_UNKNOWN) return worstOf(unknown.size, decide, recorded);
+  const none = decide(() => false);
+  if (recorded === undefined || nameOf(none.old) === recorded) return { ...none, certain: false };
+  // Too many to take apart: as few of them as agree with what the record says, those of one match at most.
+  for (const candidate of mine.flat()) {
+    const own = unknownOf(before, [[candidate]], request, new Map());
+    const held = new Set([...own.keys()].map((key) => unknown.get(key)));
+    const both = decide((number) => held.has(number));
+    if (nameOf(both.old) === recorded) return { ...both, certain: false };
+  }
+  return { ...none, certain: false };
+}
+
+/** Who answers where those of the unknown conditions hold that are `taken`, by their numbers. */
+type Decide = (taken: (number: number) => boolean) => RoutedBoth;
+
+/**
+ * The method that a preflight asks about; several where only the record tells that it was one: any that its route takes may have been
+ * asked about. None: the request is no preflight, as far as is known.
+ */
+function askedMethods(request: LoggedRequest, router: Router, lists: readonly Candidate[][]): readonly string[] {
+  const { method, header, record } = request;
+  if (record) {
+    if (method !== "OPTIONS" || record.reason !== "preflight") return [];
+    const named = lists.flat().flatMap((candidate) => router.matchOf(candidate).methods ?? []);
+    return [...new Set(["GET", "POST", ...named])];
+  }
+  const asked = askedMethod({ method, header: (name) => header(name) ?? null });
+  return asked === null ? [] : [asked];
 }
 
 /** Of all that may be: one that changes the route, if there is any. */
-function worstOf(unknown: number, decide: (taken: number) => RoutedBoth, recorded: string | undefined): RoutedBoth {
+function worstOf(unknown: number, decide: Decide, recorded: string | undefined): RoutedBoth {
   let [changed, same]: (RoutedBoth | undefined)[] = [];
-  if (unknown > MOST_UNKNOWN) return { ...decide(0), certain: false };
   for (let taken = 0; taken < 2 ** unknown; taken++) {
-    const both = decide(taken);
+    const both = decide((number) => (taken & (1 << number)) !== 0);
     if (recorded !== undefined && nameOf(both.old) !== recorded) continue;
     if (nameOf(both.old) === nameOf(both.new)) same ??= both;
     else changed ??= both;
@@ -118,7 +163,9 @@ export const nameOf = (routed: Routed): string => (typeof routed === "string" ? 
 function recordedRoute({ record }: LoggedRequest): string | undefined {
   if (!record) return undefined;
   if (record.route !== undefined) return record.route;
-  return record.reason === "not-found" ? "404" : record.reason === "method-not-allowed" ? "405" : undefined;
+  if (record.reason === "not-found") return "404";
+  // To OPTIONS the gateway tells the methods.
+  return record.reason === "method-not-allowed" || record.reason === "options" ? "405" : undefined;
 }
 
 type Kind = "header" | "query" | "cookie";
@@ -152,13 +199,13 @@ function allHold(
   match: TableMatch,
   request: LoggedRequest,
   unknown: ReadonlyMap<string, number>,
-  taken: number,
+  taken: (number: number) => boolean,
 ): boolean {
   if (!match.headers && !match.query && !match.cookies) return true;
   return KINDS.every(([list, kind]) =>
     (match[list] ?? []).every((wanted) => {
       const value = loggedValue(request, kind, wanted);
-      if (value === undefined) return (taken & (1 << (unknown.get(keyOf(kind, wanted)) ?? 0))) !== 0;
+      if (value === undefined) return taken(unknown.get(keyOf(kind, wanted)) ?? 0);
       return value !== null && satisfies(wanted, value);
     }),
   );

@@ -185,26 +185,29 @@ function hasAlternatives(source: string): boolean {
   return false;
 }
 
-/** The look-up over one table. Regexes match the whole value; they are compiled when first needed, and kept. */
+/**
+ * The look-up over one table. Regexes match the whole value; they are compiled when first needed, and kept. What it does not need for
+ * itself stands beside it (candidates.ts), as methods of a class are in the bundle whether they are called or not.
+ */
 export class Matcher {
-  readonly #routes: Routes;
-  readonly #index: MatchIndex;
+  readonly routes: Routes;
+  readonly index: MatchIndex;
+  readonly regexes = new Map<string, RegExp>();
   readonly #exactly: boolean;
-  readonly #regexes = new Map<string, RegExp>();
 
   /** With the semantics of the Gateway API no HEAD is answered by a GET route, and no path is told to exist with other methods. */
   constructor(routes: Routes, index: MatchIndex, semantics?: GatewaySettings["semantics"]) {
-    this.#routes = routes;
-    this.#index = index;
+    this.routes = routes;
+    this.index = index;
     this.#exactly = semantics === "gateway-api";
   }
 
   match(request: MatchRequest): MatchResult {
-    const set = this.#setFor(request);
+    const set = setFor(this, request);
     if (set === undefined) return { kind: "not-found" };
-    const trees = this.#index.hosts[set] as Readonly<Record<string, number>>;
+    const trees = treesOf(this, set);
     for (let host = request.host; host !== ""; host = widerHost(host)) {
-      const tree = this.#treeFor(trees, host);
+      const tree = treeFor(this, trees, host);
       const found = tree && this.#find(tree, request);
       if (!found) continue;
       return { kind: "route", route: found[0], match: found[1], listener: this.#listenerOf(set, found[0]) };
@@ -214,46 +217,20 @@ export class Matcher {
     return allow.length > 0 ? { kind: "method-not-allowed", allow, listener } : { kind: "not-found", listener };
   }
 
-  /** Every candidate whose host and path fit, best first, in lists of the equally specific: what `explain` goes through. */
-  candidates(
-    host: string,
-    path: string,
-    entrance: Pick<MatchRequest, "scheme" | "port"> = { scheme: "https" },
-  ): Candidate[][] {
-    const set = this.#setFor({ ...entrance, host });
-    return set === undefined ? [] : [...this.#fittingHosts(this.#index.hosts[set] ?? {}, host, path)];
-  }
-
-  /** Position of the listeners that the request belongs to, and of their hosts; undefined: there are none. */
-  #setFor(request: Pick<MatchRequest, "scheme" | "port" | "host">): number | undefined {
-    const { listeners } = this.#index;
-    return listeners ? listenersFor(listeners, request) : 0;
-  }
-
   /** Of the listeners of a set the first that has the route. */
   #listenerOf(set: number, route?: number): number | undefined {
-    const listeners = this.#index.listeners?.sets[set];
+    const { index, routes } = this;
+    const listeners = index.listeners?.sets[set];
     if (!listeners || listeners.length === 1 || route === undefined) return listeners?.[0];
-    return listeners.find((listener) => this.#routes.at(route)?.listeners?.includes(listener) ?? true);
-  }
-
-  #treeFor(trees: Readonly<Record<string, number>>, host: string): MatchNode | undefined {
-    return Object.hasOwn(trees, host) ? this.#index.paths[trees[host] as number] : undefined;
-  }
-
-  *#fittingHosts(trees: Readonly<Record<string, number>>, asked: string, path: string): Generator<Candidate[]> {
-    for (let host = asked; host !== ""; host = widerHost(host)) {
-      const tree = this.#treeFor(trees, host);
-      if (tree) yield* this.#fitting(tree, path);
-    }
+    return listeners.find((listener) => routes.at(route)?.listeners?.includes(listener) ?? true);
   }
 
   /** The methods with which the request would have been answered. */
-  #allowed(trees: Readonly<Record<string, number>>, request: MatchRequest): string[] {
+  #allowed(trees: HostTrees, request: MatchRequest): string[] {
     const allow = new Set<string>();
-    for (const list of this.#fittingHosts(trees, request.host, request.path))
+    for (const list of fittingHosts(this, trees, request.host, request.path))
       for (const candidate of list) {
-        const match = matchOf(this.#routes, candidate);
+        const match = matchOf(this.routes, candidate);
         if (this.#conditionsHold(match, request)) for (const method of match.methods ?? []) allow.add(method);
       }
     if (allow.has("GET")) allow.add("HEAD");
@@ -263,10 +240,10 @@ export class Matcher {
   #find(root: MatchNode, request: MatchRequest): Candidate | undefined {
     // A GET route answers HEAD (RFC 9110, 9.3.2), unless an equally specific path has a route for HEAD itself.
     const headByGet = request.method === "HEAD" && !this.#exactly;
-    for (const list of this.#fitting(root, request.path)) {
+    for (const list of fitting(this, root, request.path)) {
       let byGet: Candidate | undefined;
       for (const candidate of list) {
-        const match = matchOf(this.#routes, candidate);
+        const match = matchOf(this.routes, candidate);
         const has = match.methods === undefined || match.methods.includes(request.method);
         if (!has && !(headByGet && !byGet && match.methods?.includes("GET"))) continue;
         if (!this.#conditionsHold(match, request)) continue;
@@ -276,27 +253,6 @@ export class Matcher {
       if (byGet) return byGet;
     }
     return undefined;
-  }
-
-  /** Lists of candidates by path, the most specific path first. */
-  #fitting(root: MatchNode, path: string): Candidate[][] {
-    const walk: Walk = { exact: [], prefix: [] };
-    descend(root, path, 0, 0, walk);
-    const lists = walk.exact;
-    for (const { list } of walk.regex?.sort(deepestFirst) ?? []) {
-      // Patterns of one length are equally specific; a longer one without a method goes before a shorter one with a method.
-      let length = -1;
-      for (const candidate of list) {
-        const { value } = matchOf(this.#routes, candidate).path;
-        if (!this.#regex(value).test(path)) continue;
-        if (value.length === length) lists.at(-1)?.push(candidate);
-        else lists.push([candidate]);
-        length = value.length;
-      }
-    }
-    if (walk.prefix.length > 1) walk.prefix.sort(deepestFirst);
-    for (const { list } of walk.prefix) lists.push(list);
-    return lists;
   }
 
   #conditionsHold(match: TableMatch, request: MatchRequest): boolean {
@@ -314,17 +270,60 @@ export class Matcher {
   #holds(wanted: ValueMatch, value: string | null): boolean {
     if (value === null) return false;
     if (wanted.exact !== undefined) return value === wanted.exact;
-    return wanted.regex === undefined || this.#regex(wanted.regex).test(value);
+    return wanted.regex === undefined || regexFor(this, wanted.regex).test(value);
   }
+}
 
-  #regex(source: string): RegExp {
-    let regex = this.#regexes.get(source);
-    if (!regex) {
-      regex = new RegExp(`^(?:${source})$`);
-      this.#regexes.set(source, regex);
-    }
-    return regex;
+/** By host a position in the index's trees of paths. */
+export type HostTrees = Readonly<Record<string, number>>;
+
+/** Position of the listeners that the request belongs to, and of their hosts; undefined: there are none. */
+export const setFor = (
+  { index: { listeners } }: Matcher,
+  request: Pick<MatchRequest, "scheme" | "port" | "host">,
+): number | undefined => (listeners ? listenersFor(listeners, request) : 0);
+
+export const treesOf = ({ index }: Matcher, set: number): HostTrees => index.hosts[set] as HostTrees;
+
+const treeFor = ({ index }: Matcher, trees: HostTrees, host: string): MatchNode | undefined =>
+  Object.hasOwn(trees, host) ? index.paths[trees[host] as number] : undefined;
+
+/** Every candidate whose host and path fit, best first, in lists of the equally specific. */
+export function* fittingHosts(matcher: Matcher, trees: HostTrees, asked: string, path: string): Generator<Candidate[]> {
+  for (let host = asked; host !== ""; host = widerHost(host)) {
+    const tree = treeFor(matcher, trees, host);
+    if (tree) yield* fitting(matcher, tree, path);
   }
+}
+
+/** Lists of candidates by path, the most specific path first. */
+function fitting(matcher: Matcher, root: MatchNode, path: string): Candidate[][] {
+  const walk: Walk = { exact: [], prefix: [] };
+  descend(root, path, 0, 0, walk);
+  const lists = walk.exact;
+  for (const { list } of walk.regex?.sort(deepestFirst) ?? []) {
+    // Patterns of one length are equally specific; a longer one without a method goes before a shorter one with a method.
+    let length = -1;
+    for (const candidate of list) {
+      const { value } = matchOf(matcher.routes, candidate).path;
+      if (!regexFor(matcher, value).test(path)) continue;
+      if (value.length === length) lists.at(-1)?.push(candidate);
+      else lists.push([candidate]);
+      length = value.length;
+    }
+  }
+  if (walk.prefix.length > 1) walk.prefix.sort(deepestFirst);
+  for (const { list } of walk.prefix) lists.push(list);
+  return lists;
+}
+
+function regexFor({ regexes }: Matcher, source: string): RegExp {
+  let regex = regexes.get(source);
+  if (!regex) {
+    regex = new RegExp(`^(?:${source})$`);
+    regexes.set(source, regex);
+  }
+  return regex;
 }
 
 /** The values of the parameters in a declared path, such as `/orders/{id}`, for a path that it matches; percent-decoded. */

@@ -12,6 +12,7 @@ import { middlewareByPlace } from "../config/entries.ts";
 import type { AssumedCaller } from "../offline/callers.ts";
 import { Clock } from "../offline/clock.ts";
 import { type ClusterRequest, OfflineGateway, type Passage } from "../offline/gateway.ts";
+import { usualHost } from "../offline/host.ts";
 import { Issuer } from "../offline/issuer.ts";
 import { type KeyRecord, makeKey, recordKey, sha256 } from "../policies/api-key-format.ts";
 import type { DecisionRecord, MemberPolicy } from "../policies/contract.ts";
@@ -136,8 +137,7 @@ export class TestGateway {
     this.#clock = new Clock(new Date(now).getTime());
     this.store = new TestStore(this.#clock);
     this.#upstream = upstream;
-    const hosts = table.routes.flatMap((route) => route.hosts);
-    this.#host = host ?? hosts.find((name) => /^[^*]*\.[^*\d][^*]*$/.test(name)) ?? hosts[0] ?? "localhost";
+    this.#host = host ?? usualHost(table.routes.flatMap((route) => route.hosts));
     this.#gateway = new OfflineGateway({
       table,
       packs,

@@ -8,6 +8,7 @@ import { expect, it, onTestFinished } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
 import { type Emitted, emit } from "../../src/build/emit.ts";
 import { ConfigurationRefused } from "../../src/build/problem.ts";
+import { Matcher } from "../../src/table/match.ts";
 import { folderOf } from "./module.ts";
 import { serve } from "./workerd.ts";
 
@@ -66,6 +67,16 @@ it("has the edge, the table and the policies in use, and nothing of the build", 
     "is no address or CIDR range",
   ])
     expect(text).not.toContain(said);
+});
+
+it("has nothing that only proofs, explanations, replays and tests use", async () => {
+  const built = await Promise.all(["routes", "test/build/fixtures/middleware.ts"].map(build));
+  const paths = built.flatMap(({ parts }) => Object.keys(parts));
+  expect(paths).toContain("src/table/match.ts");
+  expect(paths.filter((path) => /^src\/(?:prove|explain|replay|testing|offline)\//.test(path))).toEqual([]);
+  expect(paths).not.toContain("src/table/candidates.ts");
+  // Of a class all methods are in the bundle, whoever calls them.
+  expect(Object.getOwnPropertyNames(Matcher.prototype)).toEqual(["constructor", "match"]);
 });
 
 it("has no policy that the table does not use", async () => {

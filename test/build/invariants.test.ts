@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
-import { diff } from "../../src/build/diff.ts";
+import { diff, diffText } from "../../src/build/diff.ts";
 import type { ConfigurationRefused, Problem } from "../../src/build/problem.ts";
 import { type Files, folderOf, PRELUDE, problemsOf } from "./module.ts";
 
@@ -138,7 +138,7 @@ describe("an invariant", () => {
     const routes = `export default api("shop", {}, [route("odd", { path: /\\/a\\/(?!b)[0-9]/ }, { to: eu })]);`;
     expect(await told(routes, 'every(route).under("/a").requires(jwt)')).toEqual([
       expect.stringContaining(
-        "it lets requests through without jwt, as for requests that could not be told within limits",
+        "it lets requests through without jwt, as for requests that could not be told, since a regex with lookaround",
       ),
     ]);
     expect(await told(routes, 'every(route).under("/a").denies(anonymous)')).toHaveLength(1);
@@ -180,12 +180,28 @@ describe("a deliberately weakened copy of routes/", async () => {
     ]);
   });
 
+  it("is caught by diff also in what its invariants no longer ask for", async () => {
+    const looser = await folderOf({});
+    await cp("routes", looser, { recursive: true });
+    await writeFile(join(looser, "invariants.ts"), "export default [];");
+    const report = await diff(["routes", looser], { routes: "routes", failOn: ["weakened"] });
+    expect(report.failed).toEqual(["weakened"]);
+    expect(new Set(report.weakenings.map(({ route, policy }) => `${route} ${policy}`))).toEqual(
+      new Set(["* invariants"]),
+    );
+    expect(diffText(report, process.stdout)).toContain("invariants.ts: nothing asks for every(route)");
+    const meant = 'import { acknowledge } from "portcullis";\nexport default [acknowledge("*", "invariants", "a")];';
+    await writeFile(join(looser, "invariants.ts"), meant);
+    expect((await diff(["routes", looser], { routes: "routes", failOn: ["weakened"] })).failed).toEqual([]);
+  });
+
   it("passes when every weakening is acknowledged, once", async () => {
     const meant = join(folder, "invariants.ts");
     const names = [
       'acknowledge("admin/all", scopes, "a")',
       'acknowledge("orders/create", rateLimit, "b")',
       'acknowledge("orders/list", scopes, "c")',
+      'acknowledge("*", "invariants", "d")',
     ];
     await writeFile(meant, `import { acknowledge, rateLimit, scopes } from "portcullis";\nexport default [${names}];`);
     const options = { routes: "routes", failOn: ["weakened"] } as const;

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { compileRoutes } from "../../src/build/compile.ts";
 import { emit } from "../../src/build/emit.ts";
-import { gateway } from "./run.ts";
+import { folderOf } from "../build/module.ts";
+import { gateway, MAIN, run } from "./run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "portcullis-explain-"));
 const table = join(folder, "table.json");
@@ -36,6 +37,23 @@ test("explains by the routes and by a built table alike, for people and for scri
     record: { consumer: "storefront", status: 200 },
     answer: { status: 200 },
   });
+});
+
+test("says the same from the bundle that is kept of its code, also of routes that are refused", async () => {
+  const broken = await folderOf({ "index.ts": "export default 5;" });
+  const args = ["explain", "GET", "/v1/orders/7", "--as", "storefront"];
+  for (const more of [[], ["--routes", broken], ["--rotes", "a"]]) {
+    const [bundled, plain] = await Promise.all([
+      run(process.execPath, [MAIN, ...args, ...more], process.cwd(), {}),
+      gateway([...args, ...more]),
+    ]);
+    // Each makes an id of its own for the request.
+    const steady = ({ out, ...rest }: typeof plain) => ({
+      ...rest,
+      out: out.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, ""),
+    });
+    expect(steady(bundled)).toEqual(steady(plain));
+  }
 });
 
 test("asks the rules of a waf, also from what was compiled before, and says where it has none", async () => {

@@ -8,6 +8,8 @@ export interface Ended {
   readonly err: string;
 }
 
+/** As `npm run gateway` starts it. */
+export const MAIN = join(process.cwd(), "src/main.mjs");
 export const CLI = join(process.cwd(), "src/cli.ts");
 
 /** Runs `gateway ...args`, away from a terminal. */

@@ -3,7 +3,7 @@ import { TableRequests } from "../../src/prove/answers.ts";
 import { costOf } from "../../src/prove/cost.ts";
 import { proveTable } from "../../src/prove/prove.ts";
 import { shownRequest } from "../../src/prove/request-set.ts";
-import type { TableMatch, TablePolicy, TableRoute } from "../../src/table/table.ts";
+import type { TableMatch, TablePolicy, TableRoute, ValueMatch } from "../../src/table/table.ts";
 import { tableOf } from "./tables.ts";
 
 const exact = (value: string, more: Partial<TableMatch> = {}): TableMatch => ({
@@ -114,14 +114,36 @@ describe("unreachable", () => {
     const named = route("named", [exact("/a", { methods: ["OPTIONS"], headers: asked })]);
     const get = route("get", [exact("/a", { methods: ["GET"] })], { policies: [0] });
     const space = new TableRequests(tableOf([get, named], { policies: [cors] }));
-    expect(space.answer(space.positionOf("t/named") as number).kind).not.toBe("answers");
+    expect(space.answer(space.positionOf("t/named") as number)).toMatchObject({ kind: "never", taken: [{ route: 0 }] });
+    // Where the header may ask about more than GET, or what goes before that route knows no CORS, it answers some.
+    const any = route("any", [exact("/a", { methods: ["OPTIONS"], headers: asked.map(({ name }) => ({ name })) })]);
+    const more = new TableRequests(tableOf([get, any], { policies: [cors] }));
+    expect(more.answer(more.positionOf("t/any") as number)).toMatchObject({ kind: "answers" });
+    const before = route("before", [exact("/a", { methods: ["GET"], headers: [{ name: "x-a" }] })]);
+    const leaving = new TableRequests(tableOf([before, get, named], { policies: [cors] }));
+    expect(leaving.answer(leaving.positionOf("t/named") as number)).toMatchObject({
+      kind: "answers",
+      example: { headers: { "x-a": "1", "access-control-request-method": "GET" } },
+    });
     const without = new TableRequests(tableOf([{ ...get, policies: [] }, named]));
     expect(without.answer(without.positionOf("t/named") as number).kind).toBe("answers");
   });
 
   it("does not know of regexes that are no automata, and says so", () => {
     const space = new TableRequests(tableOf([route("a", [regex("/(.)\\1")])]));
-    expect(space.answer(0)).toEqual({ kind: "unknown" });
+    expect(space.answer(0)).toEqual({ kind: "unknown", because: "regex" });
+    const asks = (headers: readonly ValueMatch[], more = {}) => {
+      const own = route("a", [exact("/a", { headers, ...more }), exact("/b", {})]);
+      return proveTable(tableOf([own]), { notes: true }).map(({ kind, message, fix }) => `${kind}: ${message}; ${fix}`);
+    };
+    const told = (because: string, fix: string) => [
+      expect.stringMatching(new RegExp(`^unknown: .* could not be decided, since ${because}.*; ${fix}`)),
+    ];
+    expect(asks([{ name: "x", regex: "(.)\\1" }])).toEqual(told("a regex with lookaround", "write that regex"));
+    expect(asks([{ name: "x", exact: "é" }])).toEqual(told("a value with other", "nothing"));
+    expect(asks([{ name: "host" }])).toEqual(told("the header host", "give the API `hosts`"));
+    const cookies = { cookies: [{ name: "c" }] };
+    expect(asks([{ name: "cookie" }], cookies)).toEqual(told("the header cookie", "ask for `cookies`"));
     // But a route that is not in its way has nothing to fear.
     expect(found([route("a", [regex("/(.)\\1")]), route("b", [prefix("/b")])])).toEqual([]);
   });

@@ -146,6 +146,56 @@ export const tables: fc.Arbitrary<RouteTable> = fc
     );
   });
 
+const ORIGIN = "origin";
+const ASKED = "access-control-request-method";
+const asked = fc.record({
+  methods: fc.constantFrom(["OPTIONS"], ["GET", "OPTIONS"], undefined),
+  headers: fc
+    .constantFrom<Omit<ValueMatch, "name">>({}, { exact: "GET" }, { exact: "HEAD" }, { regex: "P.*|HEAD" })
+    .map((value): ValueMatch[] => [{ name: ASKED, ...value }, { name: ORIGIN }]),
+});
+
+/** Tables in which some routes know CORS, and some ask for what preflights have. */
+export const tablesWithCors: fc.Arbitrary<RouteTable> = tables.chain((table) =>
+  fc
+    .array(fc.tuple(fc.boolean(), fc.option(asked, { nil: undefined, freq: 2 })), {
+      minLength: table.routes.length,
+      maxLength: table.routes.length,
+    })
+    .map((drawn) => ({
+      ...table,
+      policies: [{ policy: "cors", mode: "enforce", config: {} }],
+      routes: table.routes.map((route, i) => {
+        const [cors, wanted] = drawn[i] as (typeof drawn)[number];
+        const [first, ...others] = route.matches as [TableMatch, ...TableMatch[]];
+        const { methods, ...rest } = { ...first, ...wanted };
+        return {
+          ...route,
+          policies: cors ? [0] : [],
+          matches: [{ ...rest, ...(methods && { methods }) }, ...others],
+        };
+      }),
+    })),
+);
+
+/** Requests of `requests` as preflights that ask about them, and others with OPTIONS. */
+export function* preflights(table: RouteTable, start: number): Generator<ExampleRequest> {
+  let n = start;
+  for (const request of requests(table, start)) {
+    n = (Math.imul(n, 1_664_525) + 1_013_904_223) >>> 0;
+    const about = ["GET", "HEAD", "POST", "PUT", "X", undefined][n % 6];
+    const headers = { ...request.headers, origin: "https://o.test", ...(about && { [ASKED]: about }) };
+    yield { ...request, method: "OPTIONS", headers };
+  }
+}
+
+/** `naively`, but that a preflight is for the route of the request that it asks about, if that one knows CORS. */
+export function naivelyPreflight(table: RouteTable, example: ExampleRequest): number | undefined {
+  const about = example.method === "OPTIONS" && ORIGIN in example.headers ? example.headers[ASKED] : undefined;
+  const other = about === undefined ? undefined : naively(table, { ...example, method: about });
+  return other !== undefined && table.routes[other]?.policies.length ? other : naively(table, example);
+}
+
 const WORDS = ["/a", "/b", "/c", "/A"];
 const PATHS = [
   "/",

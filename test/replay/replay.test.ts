@@ -31,7 +31,7 @@ async function recordOf(method: string, path: string, more: Parameters<typeof ex
 const alice = { consumer: "storefront", subject: "alice", scopes: ["orders:read", "orders:write"] };
 const records = await Promise.all([
   recordOf("GET", "/admin/users"),
-  recordOf("GET", "/admin/users", { client: "10.20.0.7", as: { consumer: "staff", scopes: ["admin"] } }),
+  recordOf("GET", "/admin/users", { client: "10.20.0.7", as: { subject: "staff", scopes: ["admin"] } }),
   recordOf("GET", "/v1/search?q=keyboard"),
   recordOf("GET", "/v1/nothing"),
   recordOf("GET", "/v1/orders"),
@@ -156,6 +156,14 @@ describe("formats", () => {
     const request = readLine(line, "h.example.com") as LoggedRequest;
     expect(request.url).toBe("https://h.example.com/caf%C3%A9?q=%22a");
     expect([request.query("q"), request.header("user-agent")]).toEqual(['"a', '"b']);
+  });
+
+  test("cookies of a HAR are read as the edge reads them, also one line for each", () => {
+    const headers = ["a=1", 'b="2"', "a=3", "c"].map((value) => ({ name: "Cookie", value }));
+    const entry = { request: { method: "GET", url: "https://h.example.com/", headers } };
+    const [request] = readHar(JSON.stringify({ log: { entries: [entry] } }));
+    expect(["a", "b", "c"].map((name) => request?.cookie(name))).toEqual(["1", "2", null]);
+    expect(request?.header("cookie")).toBe('a=1; b="2"; a=3; c');
   });
 
   test("a record that is not whole is none", () => {

@@ -98,7 +98,7 @@ test("a search that is slow to begin ends after three seconds", async () => {
 });
 
 describe("the staff's API", () => {
-  const staff = { consumer: "staff", scopes: ["admin"] };
+  const staff = { subject: "staff", scopes: ["admin"] };
 
   test.each([
     ["from the office", "10.20.0.7", 200],

@@ -1,8 +1,9 @@
-import { testGateway } from "portcullis/testing";
+import { type TestRequest, testGateway } from "portcullis/testing";
 import { describe, expect, test } from "vitest";
 import { freshReply } from "../../src/explain/fresh-store.ts";
 import { Clock } from "../../src/offline/clock.ts";
 import { TestStore } from "../../src/testing/store.ts";
+import { folderOf, PRELUDE } from "../build/module.ts";
 
 const routes = new URL("./routes.ts", import.meta.url);
 const env = { EU: "https://eu.test/base", US: "https://us.test", STORE: "https://store.test" };
@@ -162,4 +163,31 @@ test("a waf refuses by its rules, as in the Worker", async () => {
   expect((await gateway.fetch("GET", "/search?q=plain")).status).toBe(200);
   const refused = await gateway.fetch("GET", "/search?q=1+union+select+2");
   expect([refused.status, refused.reason, refused.upstream.length]).toEqual([403, "request-filtered", 0]);
+});
+
+test("a consumer whom nobody can be is an error, with the one that was meant", async () => {
+  const asking = async (policies: string, as: TestRequest["as"] & (string | object)) => {
+    const text = `${PRELUDE.replace("import {", "import { basic,")}
+const shop = consumer("storefront", { claims: { sub: "shop" } });
+const known = jwt({ issuer: "https://a.example.com", jwks: "https://a.example.com/keys", consumers: [shop] });
+export default gateway({ store: { url: env("U"), token: secret("T") } }, [api("a", { policies: [${policies}] }, [route("a", {}, { to: eu })])]);`;
+    const gateway = await testGateway(await folderOf({ "index.ts": text }));
+    return gateway.fetch("GET", "/a", { as }).then(
+      ({ status }) => status,
+      (error) => (error as Error).message,
+    );
+  };
+  expect(await asking("known", "storefront")).toBe(200);
+  expect(await asking("known", "storefrnt")).toBe(
+    'the routes declare no consumer "storefrnt": did you mean "storefront"?',
+  );
+  expect(await asking("known", "nobody")).toBe(
+    'the routes declare no consumer "nobody": they declare storefront; who is no consumer has a subject alone',
+  );
+  expect(await asking("known", { subject: "nobody" })).toBe(200);
+  expect(await asking("anyOf(known, apiKey({}))", "walk-in")).toBe(200);
+  expect(await asking("anyOf(known, apiKey({ consumers: [shop] }))", "walk-in")).toMatch("declare no consumer");
+  expect(await asking("anyOf(known, basic({ store: true }))", "walk-in")).toBe(200);
+  expect(await asking("anyOf(known, apiKey({}))", "storefronts")).toMatch(/did you mean "storefront"\? One that only/);
+  expect(await asking("anyOf(known, apiKey({}))", { consumer: "storefronts", groups: [] })).toBe(200);
 });
