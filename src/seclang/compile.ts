@@ -16,9 +16,9 @@ import type {
 import type { Phase } from "../waf/request.ts";
 import type { TransformationName } from "../waf/transformations.ts";
 import { automatonTables } from "./automaton.ts";
-import { type CompiledOperator, compileOperator, LONGEST_PHRASE, type Needs } from "./compile-operator.ts";
+import { type CompiledOperator, compileOperator, LONGEST_PHRASE, type Needs, type Patterns } from "./compile-operator.ts";
 import type { RuleProblem } from "./directives.ts";
-import { type FoldedAction, type FoldedLink, type FoldedStep, fold, RULE_COLLECTIONS, rulesOfCtl } from "./fold.ts";
+import { type Folded, type FoldedAction, type FoldedLink, type FoldedStep, fold, RULE_COLLECTIONS, rulesOfCtl } from "./fold.ts";
 import { loadRules } from "./load.ts";
 import { UNUSUAL } from "./regex-literals.ts";
 import { ENGINE_MODES, readRuleSet, type SourceRule } from "./rule-set.ts";
@@ -45,6 +45,8 @@ export interface CompileOptions {
   readonly phases?: readonly Phase[];
   /** The pack says to people what its rules say, for tools. Default: false. */
   readonly messages?: boolean;
+  /** How the rules' regexes are run. Default: `linear`. */
+  readonly patterns?: Patterns;
   /** What cannot be compiled is left out, and listed. */
   readonly allowUnsupported?: boolean;
 }
@@ -82,14 +84,7 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
   const overridden = [...elements.slice(0, last).map((element) => overriding(element, given)), ...elements.slice(last)];
   const folded = fold(overridden, given, phases);
   problems.push(...folded.problems);
-  const packer = new Packer(folded.steps, rules, options.messages === true, refused);
-  const { words, ...parts } = packer.pack();
-  const pack: RulePack = {
-    version: 1,
-    variables: Object.fromEntries(folded.variables),
-    settings: { ...DEFAULT_SETTINGS, ...settings, ...options.settings },
-    ...parts,
-  };
+  const { pack, words } = packed(folded, rules, { ...options, settings: { ...settings, ...options.settings } }, refused);
   return {
     pack,
     problems,
@@ -99,6 +94,36 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
     files: loaded.files,
     counts: { read: rules.length, folded: folded.gone, compiled: pack.rules.length, words },
   };
+}
+
+/**
+ * Rules that were not read from files but made here, as a pack. They are ours, so what is wrong with them is a defect.
+ * @throws {Error}
+ */
+export function compileOwnRules(rules: readonly SourceRule[], options: PackingOptions): RulePack {
+  const problems: RuleProblem[] = [];
+  const { pack } = packed(fold(rules, new Map(), [1, 2]), rules, options, problems);
+  const [problem] = problems;
+  if (problem) throw new Error(`${problem.file}: rule ${problem.rule}: ${problem.message}`);
+  return pack;
+}
+
+type PackingOptions = Pick<CompileOptions, "messages" | "settings" | "patterns">;
+
+function packed(
+  folded: Folded,
+  rules: readonly SourceRule[],
+  { messages = false, patterns = "linear", settings }: PackingOptions,
+  refused: RuleProblem[],
+): { pack: RulePack; words: number } {
+  const { words, ...parts } = new Packer(folded.steps, rules, messages, patterns, refused).pack();
+  const pack: RulePack = {
+    version: 1,
+    variables: Object.fromEntries(folded.variables),
+    settings: { ...DEFAULT_SETTINGS, ...settings },
+    ...parts,
+  };
+  return { pack, words };
 }
 
 /** Both generations of names: those of the Core Rule Set 3 and 4. */
@@ -140,7 +165,7 @@ class Packer {
   readonly #programs: Uint16Array[] = [];
   readonly #programNumbers = new Map<Uint16Array, number>();
   /** By the source of a selector's regex, its program. */
-  readonly #patterns = new Map<string, number>();
+  readonly #selectors = new Map<string, number>();
   readonly #words = new Map<string, number>();
   readonly #clausesOfWord: number[][] = [];
   readonly #sets: string[] = [];
@@ -149,9 +174,17 @@ class Packer {
   readonly #besideWords: { readonly characters: string; readonly masks: number[] }[] = [];
 
   readonly #messages: boolean;
+  readonly #patterns: Patterns;
 
-  constructor(steps: readonly FoldedStep[], sources: readonly SourceRule[], messages: boolean, refused: RuleProblem[]) {
+  constructor(
+    steps: readonly FoldedStep[],
+    sources: readonly SourceRule[],
+    messages: boolean,
+    patterns: Patterns,
+    refused: RuleProblem[],
+  ) {
     this.#messages = messages;
+    this.#patterns = patterns;
     this.#steps = steps;
     this.#sources = sources;
     this.#refused = refused;
@@ -209,7 +242,7 @@ class Packer {
       const links = step.links.map(({ source, argument, targets }): PackLink => {
         for (const { collection, name } of targets) checkTarget(collection, name);
         const negated = source.operator?.negated === true;
-        const compiled = source.operator && compileOperator(source.operator, argument ?? "", source.file);
+        const compiled = source.operator && compileOperator(source.operator, argument ?? "", source.file, this.#patterns);
         return {
           ...(compiled && { operator: this.#operator(compiled) }),
           ...(negated && { negated: true as const }),
@@ -274,10 +307,10 @@ class Packer {
   }
 
   #pattern({ source, program }: PackPattern): PackPattern {
-    let number = this.#patterns.get(source);
+    let number = this.#selectors.get(source);
     if (number === undefined) {
       number = typeof program === "number" ? program : this.#programs.push(Uint16Array.from(program)) - 1;
-      this.#patterns.set(source, number);
+      this.#selectors.set(source, number);
     }
     return { source, program: number };
   }

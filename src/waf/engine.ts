@@ -8,6 +8,7 @@ import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pa
 import { type Group, Prefilter } from "./prefilter.ts";
 import type { Phase, Verdict, WafRequest, WafResponse } from "./request.ts";
 import { Transaction } from "./transaction.ts";
+import { transformations, triggers } from "./transformations.ts";
 
 export interface EngineOptions {
   /** Rules are asked to the end, and nothing is refused. Default: what the pack says. */
@@ -74,7 +75,7 @@ export class Engine {
   constructor(pack: RulePack, options: EngineOptions = {}) {
     this.pack = pack;
     this.#options = options;
-    this.prefilter = new Prefilter(pack, (place) => this.operator(place));
+    this.prefilter = new Prefilter(pack, (place) => this.operator(place), { apply: transformations, triggers });
     const filtered = new Set(pack.prefilter.atoms.map(({ rule }) => rule));
     this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
     const ranges = new Map<Phase, readonly [number, number]>();

@@ -9,7 +9,7 @@ import type { Variable } from "./collections.ts";
 import type { Operator } from "./operate.ts";
 import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
-import { transformations, triggers } from "./transformations.ts";
+import type { TransformationName, Transformations } from "./transformations.ts";
 
 /** A value that a rule's first link matches on. */
 export interface Hit {
@@ -47,9 +47,10 @@ const LONGEST_CLEAN = 256;
 
 /** Transformations that never make more bytes of a text than it had. */
 const SHORTENING =
-  /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?)$/;
+  /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?|as(?:Markup|Shell|Sql))$/;
 
 export class Prefilter {
+  readonly #apply: Transformations["apply"];
   readonly #chains: readonly PackChain[];
   readonly #atoms: readonly PackAtom[];
   readonly #clausesOfWord: readonly (readonly number[])[];
@@ -103,7 +104,9 @@ export class Prefilter {
     this.#words[this.#wordCount++] = word;
   };
 
-  constructor(pack: RulePack, operators: (place: number) => Operator) {
+  /** @param transformations those that the pack names, or more */
+  constructor(pack: RulePack, operators: (place: number) => Operator, { apply, triggers }: Transformations) {
+    this.#apply = apply;
     this.#chains = pack.chains;
     this.#atoms = pack.prefilter.atoms;
     this.#clausesOfWord = pack.prefilter.clausesOfWord;
@@ -288,7 +291,7 @@ export class Prefilter {
     if (last !== undefined) {
       made = this.#transformed(before);
       if (((this.#ownTriggers[chain] as number) & this.#knownMask(before, made)) !== 0)
-        made = transformations[last](made);
+        made = this.#applied(last, made);
     }
     this.#made[chain] = made;
     this.#madeAt[chain] = this.#look;
@@ -301,10 +304,16 @@ export class Prefilter {
     return this.#maskAt[chain] === this.#look ? (this.#maskOf[chain] as number) : -1;
   }
 
+  #applied(name: TransformationName, value: string): string {
+    const apply = this.#apply[name];
+    if (!apply) throw new Error(`the engine has no transformation ${name}: build again`);
+    return apply(value);
+  }
+
   /** Any value as an operator behind the chain sees it. */
   transform(chain: number, value: string): string {
     const { before, last } = this.#chains[chain] as PackChain;
-    return last === undefined ? value : transformations[last](this.transform(before, value));
+    return last === undefined ? value : this.#applied(last, this.transform(before, value));
   }
 }
 
