@@ -86,15 +86,14 @@ export function armed(pack: RulePack): Armed {
       rules.reading(VARIABLES[place].collection, VARIABLES[place].name ?? "", recurs);
     made = {
       rules,
-      // What comes again in other requests: not what people write into forms.
       readings: {
-        path: reading("path", true),
+        path: reading("path", false),
         query: reading("query", false),
         header: reading("header", true),
         agent: reading("agent", true),
-        cookie: reading("cookie", true),
+        cookie: reading("cookie", false),
         body: reading("body", false),
-        name: reading("name", true),
+        name: reading("name", false),
         encoded: reading("encoded", false),
       },
       ids: pack.rules.map(({ message }) => String(message)),
@@ -111,14 +110,15 @@ function operatorOf(packed: PackOperator): Operator {
   return { test: (value) => regex.test(value) };
 }
 
-// Those of filter-rules.ts's readings, and no others, so that the bundle has no others.
+// Those of filter-rules.ts's readings, and no others, so that the bundle has no others. A blank alone triggers none, as no value that is
+// looked at has two of them.
 const TRANSFORMATIONS: Transformations = {
   apply: { lowercase, asSql, asMarkup, asShell },
   triggers: {
     lowercase: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-    asSql: SQL_TRIGGERS,
-    asMarkup: MARKUP_TRIGGERS,
-    asShell: SHELL_TRIGGERS,
+    asSql: SQL_TRIGGERS.replace(" ", ""),
+    asMarkup: MARKUP_TRIGGERS.replace(" ", ""),
+    asShell: SHELL_TRIGGERS.replace(" ", ""),
   },
 };
 
@@ -159,7 +159,6 @@ export class Inspection {
   constructor(armed: Armed, settings: InspectionSettings) {
     this.#armed = armed;
     this.#settings = settings;
-    armed.rules.begin(Object.values(armed.readings));
   }
 
   /** For the record; undefined: nothing was found. */
@@ -233,7 +232,9 @@ export class Inspection {
   #look(place: Place, part: Part, name: string, value: string): void {
     this.#part = part;
     this.#name = name;
-    this.#armed.rules.look(this.#armed.readings[place], value, this.#matched);
+    // No reading tells more blanks from one.
+    const folded = value.includes("  ") ? value.replace(/ {2,}/g, " ") : value;
+    this.#armed.rules.look(this.#armed.readings[place], folded, this.#matched);
   }
 
   /** The same for a value that may hold percent escapes for whoever reads it next. */
