@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 declare module "vitest" {
   interface ProvidedContext {
     fuzzSeed: number;
+    filterPack: { json: string; bytes: number[] };
   }
 }
 
@@ -30,6 +31,7 @@ export default defineConfig({
         test: {
           ...drawn,
           name: "edge",
+          globalSetup: ["test/filter-pack.ts"],
           include: ["test/{table,policies,edge}/**/*.test.ts"],
           testTimeout: 30_000,
         },

@@ -4,8 +4,8 @@ import { SEVERITIES, VARIABLES } from "../policies/filter-inspection.ts";
 import { READINGS, type Rule, rules } from "../policies/filter-rules.ts";
 import { compileOwnRules } from "../seclang/compile.ts";
 import type { SourceRule } from "../seclang/rule-set.ts";
-import { type EncodedPack, encodePack } from "../waf/pack-encoding.ts";
 import type { RulePack } from "../waf/pack.ts";
+import { type EncodedPack, encodePack } from "../waf/pack-encoding.ts";
 
 let made: RulePack | undefined;
 let encoded: EncodedPack | undefined;

@@ -20,6 +20,7 @@ import type { PolicyDeclaration } from "../config/policy.ts";
 import type { Reference as Declared } from "../config/values.ts";
 import { type AuthorizeConfig, operandsOf } from "../policies/authorize.ts";
 import type { CompileContext, MemberPolicy } from "../policies/contract.ts";
+import { FILTER_PACK } from "../policies/filter-inspection.ts";
 import { middleware } from "../policies/middleware.ts";
 import type { OidcLoginConfig } from "../policies/oidc-login.ts";
 import { authenticates, policyOrder } from "../policies/order.ts";
@@ -43,6 +44,8 @@ import {
   type TableRoute,
   type ValueMatch,
 } from "../table/table.ts";
+import type { EncodedPack } from "../waf/pack-encoding.ts";
+import { filterPack } from "./filter-pack.ts";
 import { Numbered } from "./numbered.ts";
 import { rewriteOf, TargetPlan } from "./plan-target.ts";
 import { type Problems, quoted } from "./problem.ts";
@@ -58,8 +61,8 @@ export interface Planned {
   readonly declarations: ReadonlyMap<string, Declaration>;
   /** Where each name of the environment is first referred to. */
   readonly references: ReadonlyMap<string, Declared>;
-  /** By id: the rules of wafs. */
-  readonly packs: RuleSets["packs"];
+  /** By id: the rules of wafs, and those of `filter`. */
+  readonly packs: ReadonlyMap<string, EncodedPack>;
   /** Files of rules that went into them. */
   readonly ruleFiles: RuleSets["files"];
 }
@@ -170,9 +173,15 @@ class Plan {
       table: { ...content, id },
       declarations: this.#declarations,
       references: this.#references,
-      packs: this.#ruleSets.packs,
+      packs: this.#packs(),
       ruleFiles: this.#ruleSets.files,
     };
+  }
+
+  #packs(): Planned["packs"] {
+    const { packs } = this.#ruleSets;
+    const filters = this.#policies.values.some(({ policy }) => policy === "filter");
+    return filters ? new Map([...packs, [FILTER_PACK, filterPack()]]) : packs;
   }
 
   get #gatewayApi(): boolean {

@@ -31,17 +31,20 @@ const asciiOf = (pair: string) => String.fromCharCode(((pair.charCodeAt(0) & 1) 
 /** `a=1&b=2`, as in a query or a form. */
 export function readParameters(text: string, visitor: FieldVisitor): void {
   visitor.encoded(text);
+  const decoded = /[%+]/.test(text) ? decodedField : asItIs;
   for (let from = 0; from <= text.length; ) {
     const end = text.indexOf("&", from);
     const to = end === -1 ? text.length : end;
     const equals = text.indexOf("=", from);
-    const at = equals === -1 || equals >= to ? from : equals;
-    if (at > from) visitor.name(decodedField(text.slice(from, at)));
-    visitor.value(at > from ? decodedField(text.slice(from, at)) : "", decodedField(text.slice(at === equals ? at + 1 : at, to)));
+    const at = equals === -1 || equals >= to ? -1 : equals;
+    const name = at > from ? decoded(text.slice(from, at)) : "";
+    if (name) visitor.name(name);
+    visitor.value(name, decoded(text.slice(at === -1 ? from : at + 1, to)));
     from = to + 1;
   }
 }
 
+const asItIs = (raw: string) => raw;
 const decodedField = (raw: string) => percentDecoded(raw.includes("+") ? raw.replaceAll("+", " ") : raw);
 
 export function readCookies(header: string, visitor: Pick<FieldVisitor, "value">): void {
@@ -74,14 +77,16 @@ export function readBody(text: string, format: BodyFormat, visitor: FieldVisitor
  * seen. A value goes by the name of the nearest member before it.
  */
 function readJson(text: string, visitor: FieldVisitor): void {
+  const escapes = text.includes("\\");
   let name = "";
   let end: number;
   for (let start = text.indexOf('"'); start !== -1; start = text.indexOf('"', end + 1)) {
     end = start;
     do end = text.indexOf('"', end + 1);
-    while (end !== -1 && isEscaped(text, end));
+    while (escapes && end !== -1 && isEscaped(text, end));
     if (end === -1) end = text.length;
-    const value = unescapeJson(text.slice(start + 1, end));
+    const raw = text.slice(start + 1, end);
+    const value = escapes ? unescapeJson(raw) : raw;
     if (isMemberName(text, end + 1)) {
       name = value;
       visitor.name(value);
@@ -98,8 +103,9 @@ function isEscaped(text: string, at: number): boolean {
 }
 
 function isMemberName(text: string, at: number): boolean {
-  while (text[at] === " " || text[at] === "\n" || text[at] === "\r" || text[at] === "\t") at++;
-  return text[at] === ":";
+  let code = text.charCodeAt(at);
+  while (code === 0x20 || (code >= 0x09 && code <= 0x0d)) code = text.charCodeAt(++at);
+  return code === 0x3a;
 }
 
 const JSON_ESCAPES: Readonly<Record<string, string>> = { b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };

@@ -1,7 +1,8 @@
 /** What `filter` finds in one request: its rules' matches on names and values, and what it counts itself. */
 import type { Operator } from "../waf/operate.ts";
 import type { PackOperator, PackTarget, RulePack } from "../waf/pack.ts";
-import { type Reading, SingleRules } from "../waf/single-rules.ts";
+import type { Found } from "../waf/prefilter.ts";
+import { type Gate, type Reading, SingleRules } from "../waf/single-rules.ts";
 import type { Transformations } from "../waf/transformations.ts";
 import { asMarkup, asShell, asSql, MARKUP_TRIGGERS, SHELL_TRIGGERS, SQL_TRIGGERS } from "../waf/transforms/readings.ts";
 import { lowercase } from "../waf/transforms/text.ts";
@@ -70,6 +71,10 @@ type Check = (typeof checks)[number]["id"];
 export interface Armed {
   readonly rules: SingleRules;
   readonly readings: Readonly<Record<Place, Reading>>;
+  /** Whether a value may match a rule; any parameter of so many; any cookie. Not of User-Agents, which all have to be asked about. */
+  readonly tells: Gate;
+  readonly tellsInQuery: Gate;
+  readonly tellsInCookies: Gate;
   /** By the rule's place in the pack. */
   readonly ids: readonly string[];
   readonly scores: readonly number[];
@@ -82,8 +87,13 @@ export function armed(pack: RulePack): Armed {
   let made = packs.get(pack);
   if (!made) {
     const rules = new SingleRules(pack, operatorOf, TRANSFORMATIONS);
-    const reading = (place: Place, recurs: boolean) =>
-      rules.reading(VARIABLES[place].collection, VARIABLES[place].name ?? "", recurs);
+    const reading = (place: Place, recurs: boolean) => rules.reading(VARIABLES[place], recurs);
+    const { agent, encoded, ...gated } = VARIABLES;
+    const [tells, tellsInQuery, tellsInCookies] = rules.gates(Object.values(gated), [
+      { separators: "", escapes: "" },
+      { separators: "=&", escapes: "%+" },
+      { separators: "=;", escapes: "%" },
+    ]) as [Gate, Gate, Gate];
     made = {
       rules,
       readings: {
@@ -96,6 +106,9 @@ export function armed(pack: RulePack): Armed {
         name: reading("name", false),
         encoded: reading("encoded", false),
       },
+      tells,
+      tellsInQuery,
+      tellsInCookies,
       ids: pack.rules.map(({ message }) => String(message)),
       scores: pack.rules.map(({ severity = 5 }) => 7 - severity),
     };
@@ -146,15 +159,19 @@ const QUIET = new Set(
   ).split(" "),
 );
 
+/** What may lead to percent escapes, or more blanks than one, in the values of a JSON text. */
+const UNPLAIN = /[%\\]| {2}/;
+
+/** In one parameter, or one cookie: where there is none, no name and no value has any. */
+const SECOND_IN_PARAMETER = /=[^&=]*=/;
+const SECOND_IN_COOKIE = /=[^;=]*=/;
+
 /** One request, each rule once. */
 export class Inspection {
   score = 0;
   readonly #armed: Armed;
   readonly #settings: InspectionSettings;
   readonly #found: { id: string; target: string }[] = [];
-  // Of the present look, for `#matched`.
-  #part: Part = "path";
-  #name = "";
 
   constructor(armed: Armed, settings: InspectionSettings) {
     this.#armed = armed;
@@ -166,14 +183,19 @@ export class Inspection {
     return this.score === 0 ? undefined : { score: this.score, rules: this.#found };
   }
 
-  head({ method, path, search, received }: Pick<Exchange, "path" | "search" | "received"> & { method: string }): void {
+  head(method: string, { path, search, received }: Pick<Exchange, "path" | "search" | "received">): void {
     const { methods, maxQueryBytes } = this.#settings;
     if (!methods.includes(method)) this.#check("method", "method");
     if (search.length - 1 > maxQueryBytes) this.#check("query-size", "query");
-    else if (search.length > 1) readParameters(asBinary(search.slice(1)), this.#fields("query"));
-    this.#look("encoded", "path", "", path);
+    else if (search.length > 1) this.#query(asBinary(search.slice(1)));
+    this.#lookEncoded("path", path);
     this.#lookTwice("path", "path", "", percentDecoded(path));
     this.#headers(received);
+  }
+
+  #query(query: string): void {
+    if (!SECOND_IN_PARAMETER.test(query) && !this.#armed.tellsInQuery(query)) return;
+    readParameters(query, this.#fields("query", !/[%+]/.test(query)));
   }
 
   #headers(received: Exchange["received"]): void {
@@ -186,9 +208,10 @@ export class Inspection {
       if (quiet && !text.includes("{")) continue;
       const value = asBinary(text);
       if (name === "cookie") {
-        readCookies(value, this.#fields("cookie"));
+        if (SECOND_IN_COOKIE.test(value) || this.#armed.tellsInCookies(value))
+          readCookies(value, this.#fields("cookie", !/%| {2}/.test(value)));
       } else if (name === "user-agent") {
-        this.#look("agent", "header", name, value);
+        this.#look("agent", "header", name, foldBlanks(value));
       } else {
         this.#lookTwice("header", "header", name, value);
       }
@@ -217,36 +240,45 @@ export class Inspection {
 
   /** @param text as bytes */
   body(text: string, format: BodyFormat): void {
-    readBody(text, format, this.#fields("body"));
+    // What no part of the text can hold need not be looked for in each.
+    const plain = format.kind === "json" && !UNPLAIN.test(text);
+    readBody(text, format, this.#fields("body", plain));
   }
 
-  #fields(part: "query" | "body" | "cookie") {
+  #fields(part: "query" | "body" | "cookie", plain: boolean) {
     return {
-      encoded: (text: string) => this.#look("encoded", part, "", text),
-      name: (name: string) => this.#look("name", part, "", name),
-      value: (name: string, value: string) => this.#lookTwice(part, part, name, value),
+      encoded: (text: string) => this.#lookEncoded(part, text),
+      name: (name: string) => this.#look("name", part, "", plain ? name : foldBlanks(name)),
+      value: plain
+        ? (name: string, value: string) => this.#look(part, part, name, value)
+        : (name: string, value: string) => this.#lookTwice(part, part, name, value),
     };
+  }
+
+  /** What has no percent sign is not encoded. */
+  #lookEncoded(part: Part, text: string): void {
+    if (text.includes("%")) this.#look("encoded", part, "", text);
   }
 
   /** Holds `value`, which the variable `name` of `part` has, against the rules for `place`. */
   #look(place: Place, part: Part, name: string, value: string): void {
-    this.#part = part;
-    this.#name = name;
-    // No reading tells more blanks from one.
-    const folded = value.includes("  ") ? value.replace(/ {2,}/g, " ") : value;
-    this.#armed.rules.look(this.#armed.readings[place], folded, this.#matched);
+    const { rules, readings, ids, scores, tells } = this.#armed;
+    if (place !== "agent" && place !== "encoded" && !tells(value)) return;
+    const found = rules.look(readings[place], value);
+    for (let i = 0; i < found.length; i++) {
+      const { rule } = found[i] as Found;
+      this.#add(ids[rule] as string, scores[rule] as number, part, name);
+    }
   }
 
-  /** The same for a value that may hold percent escapes for whoever reads it next. */
+  /** The same for a value that may hold percent escapes for whoever reads it next. No reading tells more blanks from one. */
   #lookTwice(place: Place, part: Part, name: string, value: string): void {
-    this.#look(place, part, name, value);
-    if (!value.includes("%")) return;
-    const decoded = percentDecoded(value);
-    if (decoded !== value) this.#look(place, part, name, decoded);
+    const folded = foldBlanks(value);
+    this.#look(place, part, name, folded);
+    if (!folded.includes("%")) return;
+    const decoded = foldBlanks(percentDecoded(folded));
+    if (decoded !== folded) this.#look(place, part, name, decoded);
   }
-
-  readonly #matched = (rule: number): void =>
-    this.#add(this.#armed.ids[rule] as string, this.#armed.scores[rule] as number, this.#part, this.#name);
 
   /** Counts a rule that the caller has decided. */
   #check(id: Check, part: Part | "method", name = ""): void {
@@ -261,6 +293,8 @@ export class Inspection {
     this.score += score;
   }
 }
+
+const foldBlanks = (value: string) => (value.includes("  ") ? value.replace(/ {2,}/g, " ") : value);
 
 // Supersets of ASCII: whatever else they hold, an attack's characters are where UTF-8 has them.
 const ASCII_LIKE =

@@ -528,4 +528,3 @@ export const rules = [
     pattern: /^ ?\( ?\) ?\{/,
   },
 ] as const satisfies readonly Rule[];
-

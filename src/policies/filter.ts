@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type Deciding, policyBuilder } from "../config/policy.ts";
-import { type CompileContext, type Exchange, type PolicyRun, pass, refuse } from "./contract.ts";
 import { asBinary, binaryOf } from "./binary.ts";
+import { type CompileContext, type PolicyRun, pass, refuse } from "./contract.ts";
 import { armed, checks, FILTER_PACK, Inspection, PARTS, type Part, type Place } from "./filter-inspection.ts";
 import { rules } from "./filter-rules.ts";
 import { hold } from "./held-body.ts";
@@ -141,7 +141,7 @@ export const run: PolicyRun<FilterConfig> = (config, runtime, mode) => {
     const exchange = c.get("exchange");
     const request = c.req.raw;
     const inspection = new Inspection(engine, settings);
-    inspection.head({ ...exchange, method: request.method });
+    inspection.head(request.method, exchange);
     let tooLarge = false;
     if (config.body && request.body) {
       const { inspect, types } = config.body;

@@ -8,8 +8,8 @@ import type { PackOperator, Template } from "../waf/pack.ts";
 import { type TransformationName, transformations } from "../waf/transformations.ts";
 import { type CompiledRegex, compileRegex } from "./regex.ts";
 import { lowerCase } from "./regex-literals.ts";
-import { parseRegex } from "./regex-syntax.ts";
 import { regexSource } from "./regex-source.ts";
+import { parseRegex } from "./regex-syntax.ts";
 import { Malformed, type ParsedOperator } from "./rule-text.ts";
 import { tellingWords } from "./telling-words.ts";
 
@@ -136,10 +136,9 @@ function compiledRegex(pattern: string): CompiledRegex {
 function provenRegex(pattern: string): CompiledOperator {
   const parsed = prepared(() => parseRegex(pattern));
   const { source, flags, groups } = regexSource(parsed);
-  const words = tellingWords(parsed.node);
   return {
     operator: { op: "rx-backtracking", source, flags, window: 0, groups },
-    needs: words ? [words] : [],
+    needs: tellingWords(parsed.node),
   };
 }
 

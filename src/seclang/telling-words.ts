@@ -1,5 +1,5 @@
 /**
- * The few words that tell best whether a regex can match: every match holds one of them. Beside regex-literals.ts, which finds words
+ * The few words that tell best whether a regex can match: every match holds one of them, and often one of a second lot as well. Beside regex-literals.ts, which finds words
  * that rule out the most, for packs that may be large, this finds such that are both rare and few, for one that must be small: a
  * quotation mark in place of fifty words that begin with it.
  */
@@ -11,8 +11,9 @@ const LONGEST = 7;
 const MOST_EXACT = 40;
 const MOST_IN_SET = 12;
 const MOST_RARE_IN_SET = 40;
-/** Beyond this it costs less to ask the regex about every value, which are those that it looks at alone. */
-const MOST_COST = 120;
+/** Beyond this it costs less to ask the regex about every value that it looks at, and a second lot pays only where it is cheap. */
+const MOST_COST = 320;
+const MOST_SECOND_COST = 40;
 
 /**
  * How often a byte stands in ordinary values, roughly: what is in most words and addresses 60 down to what is hardly in any 2. A word of
@@ -21,26 +22,29 @@ const MOST_COST = 120;
 const RARE = 2;
 const FREQUENT: Readonly<Record<string, number>> = {
   " ": 60,
-  "/": 30,
-  ".": 30,
-  "-": 30,
-  _: 20,
-  ":": 15,
-  ",": 12,
+  "/": 200,
+  ".": 100,
+  "-": 100,
+  _: 60,
+  ":": 60,
+  ",": 60,
+  "=": 30,
+  "&": 20,
+  "?": 20,
   ";": 12,
-  "=": 12,
   "(": 10,
   ")": 10,
   "+": 10,
-  "&": 8,
   "'": 6,
   "@": 6,
 };
-const frequencyOf = (character: string): number => (/[a-z0-9]/.test(character) ? 60 : (FREQUENT[character] ?? RARE));
+const frequencyOf = (character: string): number => (/^[a-z0-9]?$/.test(character) ? 60 : (FREQUENT[character] ?? RARE));
 
-/** What a word costs: to ask each time it is found, and a place in the tables. */
+/** What a word costs: to ask each time it is found, and a place in the tables. Words of a language are in values however long they are. */
 const costOf = (word: string): number =>
-  Math.min(...Array.from(word, frequencyOf)) / 4 ** (word.length - 1) + 1 + 0.3 * word.length;
+  Math.max(Math.min(...Array.from(word, frequencyOf)) / 4 ** (word.length - 1), /^[a-z]+$/.test(word) ? 2 : 0) +
+  4 +
+  0.3 * word.length;
 
 interface Cover {
   readonly words: ReadonlySet<string>;
@@ -54,98 +58,118 @@ interface Known {
   readonly bytes?: Cover | undefined;
 }
 
-/** In lower case; undefined: no words that are worth it, so that any value might match. */
-export function tellingWords(node: RegexNode): readonly string[] | undefined {
-  const { best } = explore(node);
-  return best && best.cost <= MOST_COST ? withoutSuperwords(best.words) : undefined;
+/** Clauses of words in lower case, of each of which every match holds one; none: none is worth it, and any value might match. */
+export function tellingWords(node: RegexNode): readonly (readonly string[])[] {
+  const { best } = new Explorer([]).explore(node);
+  if (!best || best.cost > MOST_COST) return [];
+  const words = withoutSuperwords(best.words);
+  const { best: second } = new Explorer(words).explore(node);
+  return second && second.cost <= MOST_SECOND_COST ? [words, withoutSuperwords(second.words)] : [words];
 }
 
-function explore(node: RegexNode): Known {
-  switch (node.type) {
-    case "set": {
-      const letters = new Set(node.set.bytes().map((byte) => lowerCase(String.fromCharCode(byte))));
-      const rare = [...letters].every((letter) => frequencyOf(letter) === RARE);
-      return letters.size > (rare ? MOST_RARE_IN_SET : MOST_IN_SET) ? {} : known([...letters]);
-    }
-    case "sequence":
-      return exploreSequence(node.nodes);
-    case "either":
-      return exploreEither(node.nodes.map(explore));
-    case "repeat": {
-      const inner = explore(node.node);
-      if (node.max === 0) return known([""]);
-      if (node.min === 1 && node.max === 1) return inner;
-      if (node.min > 1) {
-        const { best, bytes } = exploreSequence(new Array(Math.min(node.min, LONGEST)).fill(node.node));
-        return { best, bytes };
+class Explorer {
+  /** Words that are asked for already: what holds them, or is in them, says nothing new. */
+  readonly #taken: readonly string[];
+
+  constructor(taken: readonly string[]) {
+    this.#taken = taken;
+  }
+
+  explore(node: RegexNode): Known {
+    switch (node.type) {
+      case "set": {
+        const letters = new Set(node.set.bytes().map((byte) => lowerCase(String.fromCharCode(byte))));
+        const rare = [...letters].every((letter) => frequencyOf(letter) === RARE);
+        return letters.size > (rare ? MOST_RARE_IN_SET : MOST_IN_SET) ? {} : this.#known([...letters]);
       }
-      if (node.min === 1) return { best: inner.best, bytes: inner.bytes };
-      return node.max === 1 && inner.exact ? known([...inner.exact, ""]) : {};
+      case "sequence":
+        return this.#sequence(node.nodes);
+      case "either":
+        return this.#either(node.nodes.map((each) => this.explore(each)));
+      case "repeat": {
+        if (node.max === 0) return this.#known([""]);
+        const inner = this.explore(node.node);
+        if (node.min === 1 && node.max === 1) return inner;
+        if (node.min > 1) {
+          const { best, bytes } = this.#sequence(new Array(Math.min(node.min, LONGEST)).fill(node.node));
+          return { best, bytes };
+        }
+        if (node.min === 1) return { best: inner.best, bytes: inner.bytes };
+        return node.max === 1 && inner.exact ? this.#known([...inner.exact, ""]) : {};
+      }
+      case "group":
+      case "atomic":
+        return this.explore(node.node);
+      case "assertion":
+      case "look":
+        return this.#known([""]);
+      case "backreference":
+        return {};
     }
-    case "group":
-    case "atomic":
-      return explore(node.node);
-    case "assertion":
-    case "look":
-      return known([""]);
-    case "backreference":
-      return {};
+  }
+
+  #known(exact: readonly string[]): Known {
+    return { exact, ...this.#coversOf(exact) };
+  }
+
+  /** Runs of what is known exactly, their beginnings, and what stands between them: each match holds a word of the cheapest. */
+  #sequence(nodes: readonly RegexNode[]): Known {
+    let best: Cover | undefined;
+    let bytes: Cover | undefined;
+    const consider = (one: Known) => {
+      best = cheaper(best, one.best);
+      bytes = cheaper(bytes, one.bytes);
+    };
+    let run: readonly string[] = [""];
+    let whole = true;
+    for (const node of nodes) {
+      const one = this.explore(node);
+      consider(one);
+      const product = one.exact && run.flatMap((start) => (one.exact ?? []).map((end) => start + end));
+      if (product && product.length <= MOST_EXACT) {
+        run = product;
+      } else {
+        run = one.exact ?? [""];
+        whole = false;
+      }
+      consider(this.#coversOf(run));
+    }
+    return { ...(whole && { exact: run }), best, bytes };
+  }
+
+  #either(all: readonly Known[]): Known {
+    const exact = all.flatMap((one) => one.exact ?? []);
+    const bytes = together(all.map((one) => one.bytes));
+    const best = cheaper(together(all.map((one) => one.best)), bytes);
+    if (!all.every((one) => one.exact) || exact.length > MOST_EXACT) return { best, bytes };
+    const covers = this.#coversOf(exact);
+    return { exact, best: cheaper(best, covers.best), bytes: cheaper(bytes, covers.bytes) };
+  }
+
+  #coversOf(exact: readonly string[]): Pick<Known, "best" | "bytes"> {
+    const words = exact.map((word) => word.slice(0, LONGEST));
+    const rarest = exact.map((word) =>
+      Array.from(word).reduce((one, other) => (frequencyOf(other) < frequencyOf(one) ? other : one), ""),
+    );
+    const bytes = this.#cover(rarest);
+    return { bytes, best: cheaper(this.#cover(words), bytes) };
+  }
+
+  #cover(words: readonly string[]): Cover | undefined {
+    const says = (word: string) =>
+      !/^ *$/.test(word) && !this.#taken.some((taken) => word.includes(taken) || taken.includes(word));
+    return words.every(says) ? coverOf(words) : undefined;
   }
 }
 
-const known = (exact: readonly string[]): Known => ({ exact, ...coversOf(exact) });
-
-/** Runs of what is known exactly, and what stands between them: each match holds a word of the cheapest. */
-function exploreSequence(nodes: readonly RegexNode[]): Known {
-  let best: Cover | undefined;
-  let bytes: Cover | undefined;
-  const consider = (one: Known) => {
-    best = cheaper(best, one.best);
-    bytes = cheaper(bytes, one.bytes);
-  };
-  let run: readonly string[] = [""];
-  let whole = true;
-  for (const node of nodes) {
-    const one = explore(node);
-    consider(one);
-    const product = one.exact && run.flatMap((start) => (one.exact ?? []).map((end) => start + end));
-    if (product && product.length <= MOST_EXACT) {
-      run = product;
-      continue;
-    }
-    consider(coversOf(run));
-    run = one.exact ?? [""];
-    whole = false;
-  }
-  consider(coversOf(run));
-  return { ...(whole && { exact: run }), best, bytes };
-}
-
-function exploreEither(all: readonly Known[]): Known {
-  const exact = all.flatMap((one) => one.exact ?? []);
-  const bytes = together(all.map((one) => one.bytes));
-  const best = cheaper(together(all.map((one) => one.best)), bytes);
-  if (!all.every((one) => one.exact) || exact.length > MOST_EXACT) return { best, bytes };
-  const covers = coversOf(exact);
-  return { exact, best: cheaper(best, covers.best), bytes: cheaper(bytes, covers.bytes) };
-}
-
-function coversOf(exact: readonly string[]): Pick<Known, "best" | "bytes"> {
-  if (exact.includes("")) return {};
-  const rarest = (word: string) =>
-    Array.from(word).reduce((one, other) => (frequencyOf(other) < frequencyOf(one) ? other : one));
-  const bytes = cover(exact.map(rarest));
-  return { bytes, best: cheaper(cover(exact.map((word) => word.slice(0, LONGEST))), bytes) };
-}
-
-function cover(words: Iterable<string>): Cover {
+function coverOf(words: Iterable<string>): Cover {
   const distinct = new Set(withoutSuperwords(words));
   return { words: distinct, cost: [...distinct].reduce((sum, word) => sum + costOf(word), 0) };
 }
 
 /** Of alternatives: undefined where one of them has none. */
 const together = (covers: readonly (Cover | undefined)[]): Cover | undefined =>
-  covers.every((one) => one !== undefined) ? cover(covers.flatMap(({ words }) => [...words])) : undefined;
+  covers.every((one) => one !== undefined) ? coverOf(covers.flatMap(({ words }) => [...words])) : undefined;
 
 const cheaper = (one: Cover | undefined, other: Cover | undefined): Cover | undefined =>
   one && other ? (other.cost < one.cost ? other : one) : (one ?? other);

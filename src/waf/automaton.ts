@@ -71,6 +71,21 @@ export class Automaton {
     return seen;
   }
 
+  /**
+   * For one question: whether a value has one of the words that are `wanted`, by number.
+   */
+  detector(wanted: readonly boolean[]): Detector {
+    const { transitions, shift, firstEnd, ends, shorter } = (this.#made ??= make(this.#tables));
+    const tells = (state: number): boolean => {
+      for (let ending = state; ending !== 0; ending = shorter[ending] as number)
+        for (let end = firstEnd[ending] as number; end < (firstEnd[ending + 1] as number); end++)
+          if (wanted[ends[end] as number]) return true;
+      return false;
+    };
+    const states = transitions.map((to) => (to > MOST_STATES && tells(to & MOST_STATES) ? FOUND : to & MOST_STATES));
+    return new Detector(states, shift, this.#tables.slice(HEADER, HEADER + 256));
+  }
+
   #report(state: number, value: string, at: number, hit: (word: number) => void): void {
     const { firstEnd, ends, shorter, rests, foundIn } = this.#made as Made;
     const scan = this.#scans;
@@ -95,6 +110,49 @@ export class Automaton {
     return true;
   }
 }
+
+/** No state. */
+const FOUND = 0xffff;
+
+/** Says only whether, not what: 3 ns a byte rather than 10 (measured). */
+export class Detector {
+  readonly #states: Uint16Array;
+  readonly #shift: number;
+  readonly #classes: Uint8Array;
+
+  constructor(states: Uint16Array, shift: number, classes: Uint8Array) {
+    this.#states = states;
+    this.#shift = shift;
+    this.#classes = classes;
+  }
+
+  /**
+   * To ask with: by byte, its column in the table of states, or what ends the search.
+   * @param telling bytes that tell by themselves
+   * @param separators bytes that no word goes on behind
+   */
+  classes(telling: string, separators: string): Int16Array {
+    const classes = Int16Array.from(this.#classes);
+    for (let i = 0; i < telling.length; i++) classes[telling.charCodeAt(i)] = TELLS;
+    for (let i = 0; i < separators.length; i++) classes[separators.charCodeAt(i)] = 0;
+    return classes;
+  }
+
+  test(value: string, classes: Int16Array): boolean {
+    const states = this.#states;
+    const shift = this.#shift;
+    let state = 0;
+    for (let at = 0; at < value.length; at++) {
+      const column = classes[value.charCodeAt(at) & 0xff] as number;
+      if (column < 0) return true;
+      state = states[(state << shift) + column] as number;
+      if (state === FOUND) return true;
+    }
+    return false;
+  }
+}
+
+const TELLS = -1;
 
 const HEADER = 6;
 const END_BYTES = 5;

@@ -178,6 +178,29 @@ const responseHeader = (of: Collections, name: string): string =>
 const total = (members: readonly Variable[], length: (member: Variable) => number): string =>
   String(members.reduce((sum, member) => sum + length(member), 0));
 
+/** Known from the request's line, headers and sender: the same in all phases. */
+export const OF_HEAD: ReadonlySet<Collection> = new Set([
+  "ARGS_GET",
+  "ARGS_GET_NAMES",
+  "AUTH_TYPE",
+  "QUERY_STRING",
+  "REMOTE_ADDR",
+  "REMOTE_HOST",
+  "REQUEST_BASENAME",
+  "REQUEST_COOKIES",
+  "REQUEST_COOKIES_NAMES",
+  "REQUEST_FILENAME",
+  "REQUEST_HEADERS",
+  "REQUEST_HEADERS_NAMES",
+  "REQUEST_LINE",
+  "REQUEST_METHOD",
+  "REQUEST_PROTOCOL",
+  "REQUEST_URI",
+  "REQUEST_URI_RAW",
+  "SERVER_NAME",
+  "UNIQUE_ID",
+]);
+
 /** Of phase 2: empty before. */
 const OF_BODY: readonly Collection[] = [
   "ARGS",

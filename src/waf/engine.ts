@@ -2,6 +2,7 @@
  * The engine: a rule pack, ready to judge requests. `begin` gives a transaction, whose phases are run as the request comes in; `evaluate`
  * runs them all for a request that is there as a whole. Pure: it does no I/O and waits for nothing.
  */
+import { OF_HEAD } from "./collections.ts";
 import { LinearRegex } from "./linear-regex.ts";
 import { type Operator, operatorOf } from "./operate.ts";
 import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pack.ts";
@@ -23,14 +24,23 @@ export interface PackExclusion {
   readonly target?: PackTarget;
 }
 
-/** The groups of one collection in one phase: for all members, for some by name, for those that a pattern fits. */
+/** The groups of one collection. */
 export interface CollectionGroups {
   readonly collection: string;
   /** The like of its values may come again in other requests. */
   readonly recurs: boolean;
+  /** For members that have no group by their name. */
   readonly all: Group | undefined;
+  /** Those that look at all members, and those that look at the ones of this name. */
   readonly byName: ReadonlyMap<string, Group> | undefined;
+  /** More, for those that a pattern fits. */
   readonly byPattern: readonly { readonly pattern: LinearRegex; readonly group: Group }[];
+}
+
+/** Collections to look at, and of their groups those that remember within one request. */
+export interface Looks {
+  readonly collections: readonly CollectionGroups[];
+  readonly forgetful: readonly Group[];
 }
 
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
@@ -63,9 +73,9 @@ export class Engine {
   readonly #options: EngineOptions;
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
-  readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
-  /** By phase, those that remember within one request. */
-  readonly forgetful: ReadonlyMap<Phase, readonly Group[]>;
+  /** Of what is known from the start, and stays: looked at once, for all phases. */
+  readonly headGroups: Looks;
+  readonly groups: ReadonlyMap<Phase, Looks>;
   /** By rule: whether the prefilter finds it. */
   readonly filtered: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
@@ -81,17 +91,11 @@ export class Engine {
     const ranges = new Map<Phase, readonly [number, number]>();
     for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
     this.ranges = ranges;
-    this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
-    this.forgetful = new Map(
-      [...this.groups].map(([phase, collections]) => [
+    this.headGroups = this.#looks((_, collection) => OF_HEAD.has(collection));
+    this.groups = new Map(
+      [...ranges.keys()].map((phase) => [
         phase,
-        collections
-          .filter(({ recurs }) => !recurs)
-          .flatMap(({ all, byName, byPattern }) => [
-            ...(all ? [all] : []),
-            ...(byName?.values() ?? []),
-            ...byPattern.map(({ group }) => group),
-          ]),
+        this.#looks((own, collection) => own === phase && !OF_HEAD.has(collection)),
       ]),
     );
   }
@@ -155,35 +159,56 @@ export class Engine {
     return except?.some((one) => ("name" in one ? one.name === key : this.pattern(one.pattern).test(key))) ?? false;
   }
 
-  #groupsOf(phase: Phase): CollectionGroups[] {
-    const { atoms } = this.pack.prefilter;
-    const reading = new Map<string, Map<string, Map<number, PackTarget>>>();
+  /** What rules read, of those collections in those phases that are `wanted`. */
+  #looks(wanted: (phase: Phase, collection: string) => boolean): Looks {
+    const reading = new Map<string, Map<string, Map<number, readonly PackTarget[]>>>();
     const patterns = new Map<string, PackPattern>();
-    for (const [atom, { rule }] of (atoms as readonly PackAtom[]).entries()) {
-      const { phase: own, links } = this.pack.rules[rule] as PackRule;
-      if (own !== phase) continue;
+    for (const [atom, { rule }] of (this.pack.prefilter.atoms as readonly PackAtom[]).entries()) {
+      const { phase, links } = this.pack.rules[rule] as PackRule;
       for (const target of links[0]?.targets ?? []) {
         const { collection, name, pattern } = target;
+        if (!wanted(phase, collection)) continue;
         const selector = name !== undefined ? `=${name}` : pattern !== undefined ? `/${pattern.source}` : "";
         if (pattern !== undefined) patterns.set(selector, pattern);
-        const selectors = reading.get(collection) ?? new Map<string, Map<number, PackTarget>>();
+        const selectors = reading.get(collection) ?? new Map<string, Map<number, readonly PackTarget[]>>();
         reading.set(collection, selectors);
-        selectors.set(selector, (selectors.get(selector) ?? new Map<number, PackTarget>()).set(atom, target));
+        const those = selectors.get(selector) ?? new Map<number, readonly PackTarget[]>();
+        selectors.set(selector, those.set(atom, [...(those.get(atom) ?? []), target]));
       }
     }
-    return [...reading].map(([collection, selectors]) => {
-      const groups = [...selectors].map(([selector, those]) => ({ selector, group: this.prefilter.group(those) }));
-      const named = groups.filter(({ selector }) => selector.startsWith("="));
+    const collections = [...reading].map(([collection, selectors]): CollectionGroups => {
+      const ofAll = selectors.get("");
+      const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
         collection,
         recurs: RECURRING.test(collection),
-        all: groups.find(({ selector }) => selector === "")?.group,
-        byName: named.length > 0 ? new Map(named.map(({ selector, group }) => [selector.slice(1), group])) : undefined,
-        byPattern: groups.flatMap(({ selector, group }) => {
+        all: ofAll && this.prefilter.group(ofAll),
+        byName:
+          named.length === 0
+            ? undefined
+            : new Map(named.map(([selector, those]) => [selector.slice(1), this.prefilter.group(both(ofAll, those))])),
+        byPattern: [...selectors].flatMap(([selector, those]) => {
           const pattern = patterns.get(selector);
-          return pattern ? [{ pattern: this.pattern(pattern), group }] : [];
+          return pattern ? [{ pattern: this.pattern(pattern), group: this.prefilter.group(those) }] : [];
         }),
       };
     });
+    const forgetful = collections
+      .filter(({ recurs }) => !recurs)
+      .flatMap(({ all, byName, byPattern }) => [
+        ...(all ? [all] : []),
+        ...(byName?.values() ?? []),
+        ...byPattern.map(({ group }) => group),
+      ]);
+    return { collections, forgetful };
   }
+}
+
+/** By atom, the targets that it reads with. */
+type Reading = ReadonlyMap<number, readonly PackTarget[]>;
+
+function both(some: Reading | undefined, others: Reading): Reading {
+  const all = new Map(some);
+  for (const [atom, targets] of others) all.set(atom, [...(all.get(atom) ?? []), ...targets]);
+  return all;
 }

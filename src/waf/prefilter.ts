@@ -5,24 +5,23 @@
  * values takes longer than to look at them.
  */
 import { Automaton } from "./automaton.ts";
-import type { Variable } from "./collections.ts";
 import type { Operator } from "./operate.ts";
 import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
 import type { TransformationName, Transformations } from "./transformations.ts";
 
-/** A value that a rule's first link matches on. */
-export interface Hit {
-  readonly target: PackTarget;
-  readonly variable: Variable;
-  /** Transformed. */
-  readonly value: string;
+/** That an atom's rule matches on a value with its first link. */
+export interface Found {
+  readonly atom: number;
+  readonly rule: number;
+  /** The value, transformed. */
+  readonly text: string;
 }
 
-/** The atoms that look at one collection, or at one member of it, in one phase. */
+/** The atoms that look at the members of one collection, or at those of one name. */
 export interface Group {
-  /** By atom: the target that reads this; undefined for atoms that do not. */
-  readonly targets: readonly (PackTarget | undefined)[];
+  /** By atom: the targets that read this; undefined for atoms that do not. */
+  readonly targets: readonly (readonly PackTarget[] | undefined)[];
   /** Chains that are to be scanned, but for the empty one. */
   readonly scanned: readonly number[];
   /** Bits of which a value must have one, for any of these chains to change it. */
@@ -34,16 +33,20 @@ export interface Group {
   readonly needless: readonly number[];
   /** The bits of `wordless`. */
   readonly kinds: number;
-  /** Values that no rule of the group matched on, in requests before. */
-  readonly clean: RecentValues;
+  /** What was found in values of requests before. */
+  readonly seen: RecentValues<readonly Found[]>;
   /** The same of the present phase of the present request. */
-  readonly cleanNow: RecentValues;
+  readonly seenNow: RecentValues<readonly Found[]>;
 }
 
 /** Set for every value: of transformations that may change any. */
 const ALWAYS = 1 << 30;
 // Names, agents and the like come again and again; what is longer, or in a body, hardly ever does.
-const LONGEST_CLEAN = 256;
+const LONGEST_SEEN = 256;
+const NOTHING: readonly Found[] = [];
+/** With as much as its objects take. */
+const charactersIn = (found: readonly Found[]): number => found.reduce((sum, { text }) => sum + text.length + 64, 0);
+const recentValues = () => new RecentValues(charactersIn);
 
 /** Transformations that never make more bytes of a text than it had. */
 const SHORTENING =
@@ -64,7 +67,7 @@ export class Prefilter {
   /** By chain: the bits without which it changes nothing but the case of letters. */
   readonly #scanTriggers: readonly number[];
 
-  // Of the present look: what is asked of which value, who is told, and how often somebody was.
+  // Of the present look: what is asked of which value, and what was found.
   #group: Group = {
     targets: [],
     scanned: [],
@@ -73,12 +76,11 @@ export class Prefilter {
     wordless: [],
     needless: [],
     kinds: 0,
-    clean: new RecentValues(),
-    cleanNow: new RecentValues(),
+    seen: recentValues(),
+    seenNow: recentValues(),
   };
-  #variable: Variable = { key: "", name: "", value: "" };
-  #found: (atom: PackAtom, hit: Hit) => void = () => {};
-  #hits: { readonly rule: number; readonly text: string }[] = [];
+  #value = "";
+  #found: Found[] = [];
   #look = 0;
   /** By atom: the last look in which it was asked. */
   readonly #asked: Int32Array;
@@ -146,8 +148,8 @@ export class Prefilter {
     this.#askedAt = new Int32Array(pack.rules.length);
   }
 
-  /** The group of these atoms, each with the target that it reads the values of. */
-  group(reading: ReadonlyMap<number, PackTarget>): Group {
+  /** The group of these atoms, each with the targets that it reads the values of. */
+  group(reading: ReadonlyMap<number, readonly PackTarget[]>): Group {
     const of = (atom: number) => this.#atoms[atom] as PackAtom;
     const those = [...reading.keys()];
     const wordless = those.filter((atom) => of(atom).clauses === 0);
@@ -165,8 +167,8 @@ export class Prefilter {
       wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
       needless: wordless.filter((atom) => of(atom).masks.length === 0),
       kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
-      clean: new RecentValues(),
-      cleanNow: new RecentValues(),
+      seen: recentValues(),
+      seenNow: recentValues(),
     };
   }
 
@@ -194,25 +196,28 @@ export class Prefilter {
 
   /** A new phase of a request begins. */
   begin(groups: Iterable<Group>): void {
-    for (const { cleanNow } of groups) cleanNow.clear();
+    for (const { seenNow } of groups) seenNow.clear();
   }
 
-  /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
-  look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
-    const { value } = variable;
+  /** What atoms match on `value`, of the group's. `recurs`: the like may come again in other requests. */
+  look(group: Group, value: string, recurs: boolean): readonly Found[] {
     // One request's list of things says the same thing again and again, too.
-    const clean = recurs ? group.clean : group.cleanNow;
-    if (clean.has(value)) return;
+    const seen = recurs ? group.seen : group.seenNow;
+    const known = seen.get(value);
+    if (known !== undefined) return known;
     this.#group = group;
-    this.#variable = variable;
-    this.#found = found;
+    this.#value = value;
     this.#look++;
-    if (this.#hits.length > 0) this.#hits = [];
     this.#mask = this.#scan(value) | ALWAYS;
     this.#settle(value, this.#automaton.kinds);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
-    if (this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
-    clean.add(value);
+    let found = NOTHING;
+    if (this.#found.length > 0) {
+      found = this.#found;
+      this.#found = [];
+    }
+    if (value.length <= LONGEST_SEEN) seen.set(value, found);
+    return found;
   }
 
   #lookTransformed({ scanned, least }: Group, value: string): void {
@@ -264,17 +269,16 @@ export class Prefilter {
     for (let i = 0; i < masks.length; i++) if (((masks[i] as number) & mask) === 0) return;
     // The words may be those of a text that other chains made.
     const untouched = ((this.#scanTriggers[scanned] as number) & this.#mask) === 0;
-    if ((untouched ? this.#variable.value : this.#transformed(scanned)) !== text) return;
+    if ((untouched ? this.#value : this.#transformed(scanned)) !== text) return;
     this.#asked[atom] = this.#look;
     const seen = this.#transformed(chain);
     // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
     if (this.#askedAt[rule] === this.#look && this.#askedText[rule] === seen) return;
     this.#askedAt[rule] = this.#look;
     this.#askedText[rule] = seen;
-    for (const hit of this.#hits) if (hit.rule === rule && hit.text === seen) return;
-    if (!certain && !this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros)) return;
-    this.#hits.push({ rule, text: seen });
-    this.#found(packed, { target: this.#group.targets[atom] as PackTarget, variable: this.#variable, value: seen });
+    for (const one of this.#found) if (one.rule === rule && one.text === seen) return;
+    if (certain || this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros))
+      this.#found.push({ atom, rule, text: seen });
   }
 
   /** Leaves the words in #words; returns the mask. */
@@ -284,10 +288,10 @@ export class Prefilter {
   }
 
   #transformed(chain: number): string {
-    if (((this.#triggers[chain] as number) & this.#mask) === 0) return this.#variable.value;
+    if (((this.#triggers[chain] as number) & this.#mask) === 0) return this.#value;
     if (this.#madeAt[chain] === this.#look) return this.#made[chain] as string;
     const { before, last } = this.#chains[chain] as PackChain;
-    let made = this.#variable.value;
+    let made = this.#value;
     if (last !== undefined) {
       made = this.#transformed(before);
       if (((this.#ownTriggers[chain] as number) & this.#knownMask(before, made)) !== 0)
@@ -300,7 +304,7 @@ export class Prefilter {
 
   /** The mask of a text that a chain has made; all bits, where it was not scanned. */
   #knownMask(chain: number, text: string): number {
-    if (text === this.#variable.value) return this.#mask;
+    if (text === this.#value) return this.#mask;
     return this.#maskAt[chain] === this.#look ? (this.#maskOf[chain] as number) : -1;
   }
 

@@ -3,58 +3,101 @@
  * other, nothing is needed then: whoever has the values looks at them, and the prefilter tells which rules match. Brings along only the
  * operators and transformations that it is given.
  */
+import { Automaton } from "./automaton.ts";
 import type { Operator } from "./operate.ts";
-import type { PackAtom, PackOperator, RulePack } from "./pack.ts";
-import { type Group, Prefilter } from "./prefilter.ts";
+import type { PackOperator, PackTarget, RulePack } from "./pack.ts";
+import { type Found, type Group, Prefilter } from "./prefilter.ts";
 import { RecentValues } from "./recent-values.ts";
-import type { Transformations } from "./transformations.ts";
+import type { TransformationName, Transformations } from "./transformations.ts";
 
 /** The rules that read one variable. */
 export interface Reading {
   readonly group: Group;
-  /** Its values are remembered, as the like of them comes again in other requests. */
+  /** What was found in its values is remembered, as the like of them comes again in other requests. */
   readonly recurs: boolean;
 }
 
 /** For what hardly comes again: to scan a short value takes less time than to look it up (20 and 100 ns for 20 bytes). */
-class NoValues extends RecentValues {
-  override has(): boolean {
-    return false;
+class NoValues extends RecentValues<readonly Found[]> {
+  override get(): undefined {
+    return undefined;
   }
-  override add(): void {}
+  override set(): void {}
 }
 
 export class SingleRules {
   readonly pack: RulePack;
   readonly #prefilter: Prefilter;
   readonly #operators: (Operator | undefined)[] = [];
-  #found: (rule: number) => void = () => {};
-  readonly #tell = ({ rule }: PackAtom): void => this.#found(rule);
+  readonly #transformations: Transformations;
+  readonly #automaton: Automaton;
 
   /** @param operatorOf makes those operators that the pack has */
   constructor(pack: RulePack, operatorOf: (packed: PackOperator) => Operator, transformations: Transformations) {
     this.pack = pack;
-    const operator = (place: number) =>
-      (this.#operators[place] ??= operatorOf(pack.operators[place] as PackOperator));
+    this.#transformations = transformations;
+    this.#automaton = new Automaton(pack.tables);
+    const operator = (place: number) => (this.#operators[place] ??= operatorOf(pack.operators[place] as PackOperator));
     this.#prefilter = new Prefilter(pack, operator, transformations);
   }
 
-  /** @param key of the member, in lower case; "" for a collection of one, or any other member */
-  reading(collection: string, key: string, recurs: boolean): Reading {
+  /** The rules that read `variable`: the members of a collection, or the one that it names. */
+  reading(variable: PackTarget, recurs: boolean): Reading {
     const { rules, prefilter } = this.pack;
     const targets = prefilter.atoms.flatMap(({ rule }, atom) => {
-      const target = rules[rule]?.links[0]?.targets.find(
-        ({ collection: own, name = key, except = [] }) =>
-          own === collection && name === key && !except.some((one) => "name" in one && one.name === key),
-      );
-      return target ? [[atom, target] as const] : [];
+      const those = rules[rule]?.links[0]?.targets.filter((target) => reads(target, variable));
+      return those && those.length > 0 ? [[atom, those] as const] : [];
     });
-    return { group: { ...this.#prefilter.group(new Map(targets)), cleanNow: new NoValues() }, recurs };
+    return { group: { ...this.#prefilter.group(new Map(targets)), seenNow: new NoValues(() => 0) }, recurs };
   }
 
-  /** Calls `found` with the place in the pack of each rule that matches `value`, a string of bytes. */
-  look({ group, recurs }: Reading, value: string, found: (rule: number) => void): void {
-    this.#found = found;
-    this.#prefilter.look(group, { key: "", name: "", value }, recurs, this.#tell);
+  /**
+   * Whether a value may match a rule that reads one of `variables`, or is more than its text, as it has one of `escapes`: one pass, which
+   * makes nothing and dismisses most values. It may be asked of what is yet to be taken apart, too, about all its parts that end at
+   * `separators` and hold none.
+   */
+  gates(variables: readonly PackTarget[], ways: readonly { separators: string; escapes: string }[]): Gate[] {
+    const { rules, prefilter, chains } = this.pack;
+    const telling = new Set<string>();
+    const atoms = prefilter.atoms.map(({ rule, masks: [mask], clauses, chain }) => {
+      const targets = rules[rule]?.links[0]?.targets ?? [];
+      if (!targets.some((target) => variables.some((one) => reads(target, one)))) return NOT_ASKED;
+      if (mask === undefined && clauses === 0) throw new Error("a rule that is asked about every value has no gate");
+      for (let at = chain; at !== 0; at = chains[at]?.before ?? 0)
+        for (const character of this.#transformations.triggers[chains[at]?.last as TransformationName] ?? "")
+          if (!/[A-Z]/.test(character)) telling.add(character);
+      // One thing that it needs is enough.
+      if (mask === undefined) return BY_WORDS;
+      for (const character of prefilter.sets[31 - Math.clz32(mask)] as string) telling.add(character);
+      return BY_CHARACTERS;
+    });
+    const detector = this.#automaton.detector(
+      prefilter.clausesOfWord.map((clauses) =>
+        clauses.some((clause) => (clause & 3) === 0 && atoms[clause >> 2] === BY_WORDS),
+      ),
+    );
+    return ways.map(({ separators, escapes }) => {
+      const classes = detector.classes([...telling, escapes].join(""), separators);
+      return (text) => detector.test(text, classes);
+    });
   }
+
+  /** What matches on `value`, a string of bytes; by the rules' places in the pack. */
+  look({ group, recurs }: Reading, value: string): readonly Found[] {
+    return this.#prefilter.look(group, value, recurs);
+  }
+}
+
+/** False: nothing in the text can match. */
+export type Gate = (text: string) => boolean;
+
+const NOT_ASKED = 0;
+const BY_WORDS = 1;
+const BY_CHARACTERS = 2;
+
+/** Whether the target reads the variable: all members of a collection, but for those that it excepts, or the one that it names. */
+function reads({ collection, name, except = [] }: PackTarget, variable: PackTarget): boolean {
+  if (collection !== variable.collection) return false;
+  if (name !== undefined) return name === variable.name;
+  return !except.some((one) => "name" in one && one.name === variable.name);
 }

@@ -1,8 +1,8 @@
 /** One request on its way through the rules. */
 import { Collections, type Variable } from "./collections.ts";
-import type { Engine, EngineOptions } from "./engine.ts";
-import type { PackAction, PackAtom, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
-import type { Hit } from "./prefilter.ts";
+import type { Engine, EngineOptions, Looks } from "./engine.ts";
+import type { PackAction, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
+import type { Group } from "./prefilter.ts";
 import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
 
 const NO_VARIABLES: readonly Variable[] = [];
@@ -12,6 +12,14 @@ const GROUPS = Array.from({ length: 10 }, (_, group) => `tx.${group}`);
 /** Most variables that one link tells of: a record is no copy of the request. */
 const MOST_TOLD = 20;
 
+/** A value that a rule's first link matches on. */
+interface Hit {
+  readonly target: PackTarget;
+  readonly variable: Variable;
+  /** Transformed. */
+  readonly value: string;
+}
+
 export class Transaction {
   readonly #engine: Engine;
   readonly #collections: Collections;
@@ -19,7 +27,9 @@ export class Transaction {
   readonly #written = new Map<string, string | undefined>();
   readonly #detectionOnly: boolean;
   #mode: PackSettings["engine"];
-  #hits: (Hit[] | undefined)[] = [];
+  #headSeen = false;
+  /** By rule: what the prefilter has found. */
+  readonly #hits: (Hit[] | undefined)[] = [];
   #removed: Set<number> | undefined;
   #removedTargets: { readonly rules: readonly number[]; readonly target: PackTarget }[] | undefined;
   #allowed: "request" | "all" | undefined;
@@ -109,7 +119,9 @@ export class Transaction {
     const range = this.#engine.ranges.get(phase);
     if (!range || this.#stopped(phase)) return;
     if (phase === 5 && !this.#responded && this.#engine.pack.settings.engine === "off") return;
-    this.#prefilter(phase);
+    if (!this.#headSeen) this.#look(this.#engine.headGroups);
+    this.#headSeen = true;
+    this.#look(this.#engine.groups.get(phase) as Looks);
     const { rules } = this.#engine.pack;
     const { filtered } = this.#engine;
     for (let at = range[0]; at < range[1]; at++) {
@@ -138,21 +150,22 @@ export class Transaction {
     }
   }
 
-  #prefilter(phase: Phase): void {
-    const { prefilter, groups, forgetful } = this.#engine;
-    prefilter.begin(forgetful.get(phase) ?? []);
-    const found = (atom: PackAtom, hit: Hit): void => {
-      const hits = (this.#hits[atom.rule] ??= []);
-      hits.push(hit);
-    };
-    for (const { collection, recurs, all, byName, byPattern } of groups.get(phase) ?? []) {
+  #look({ collections, forgetful }: Looks): void {
+    this.#engine.prefilter.begin(forgetful);
+    for (const { collection, recurs, all, byName, byPattern } of collections) {
       for (const variable of this.#collections.of(collection)) {
-        if (all) prefilter.look(all, variable, recurs, found);
-        const named = byName?.get(variable.key);
-        if (named) prefilter.look(named, variable, recurs, found);
+        const group = byName?.get(variable.key) ?? all;
+        if (group) this.#lookAt(group, variable, recurs);
         for (const { pattern, group } of byPattern)
-          if (pattern.test(variable.key)) prefilter.look(group, variable, recurs, found);
+          if (pattern.test(variable.key)) this.#lookAt(group, variable, recurs);
       }
+    }
+  }
+
+  #lookAt(group: Group, variable: Variable, recurs: boolean): void {
+    for (const { atom, rule, text } of this.#engine.prefilter.look(group, variable.value, recurs)) {
+      const hits = (this.#hits[rule] ??= []);
+      for (const target of group.targets[atom] as readonly PackTarget[]) hits.push({ target, variable, value: text });
     }
   }
 
@@ -191,7 +204,9 @@ export class Transaction {
 
   /** Of a first link that the prefilter has asked. */
   #linkHits(link: PackLink, place: number): void {
-    for (const { target, variable, value } of this.#hits[place] ?? NO_HITS) {
+    const hits = this.#hits[place] ?? NO_HITS;
+    const inOrder = hits.length > 1 ? byTarget(hits, link.targets) : hits;
+    for (const { target, variable, value } of inOrder) {
       if (target.except && this.#engine.leavesOut(target, variable.key)) continue;
       if (this.#removedTargets && this.#isRemoved(place, target, variable.key)) continue;
       this.#match(link, target, variable, value);
@@ -408,6 +423,11 @@ export class Transaction {
         (target.pattern === undefined || this.#engine.pattern(target.pattern).test(key)),
     );
   }
+}
+
+/** In the order of the rule's targets, as ModSecurity matches. */
+function byTarget(hits: readonly Hit[], targets: readonly PackTarget[]): readonly Hit[] {
+  return hits.toSorted((a, b) => targets.indexOf(a.target) - targets.indexOf(b.target));
 }
 
 /** What every name begins with that a pattern such as `^header_name_` fits; names of variables are in lower case. */

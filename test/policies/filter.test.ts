@@ -1,21 +1,17 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: log4shell
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
-import { filterPack } from "../../src/build/filter-pack.ts";
+import { binaryOf } from "../../src/policies/binary.ts";
 import type { PolicyVerdict } from "../../src/policies/contract.ts";
 import { compile, type FilterOptions, filter, run, schema } from "../../src/policies/filter.ts";
 import { checks, type Place } from "../../src/policies/filter-inspection.ts";
 import { READINGS, type Rule, rules } from "../../src/policies/filter-rules.ts";
 import { normalisePath } from "../../src/table/path.ts";
 import type { PolicyMode } from "../../src/table/table.ts";
-import { decodePack } from "../../src/waf/pack-encoding.ts";
 import { transformations } from "../../src/waf/transformations.ts";
 import { compileContext, type PolicyResult, startPolicy } from "./exchange.ts";
 import * as corpus from "./filter-corpus.ts";
-
-// As the Worker gets it.
-const { json: packed, bytes: tables } = filterPack();
-const pack = decodePack(packed, tables);
+import { filterRules } from "./filter-pack.ts";
 
 const ORIGIN = "https://api.example.com";
 
@@ -28,7 +24,7 @@ interface Outcome extends PolicyResult {
 
 /** A filter with these options, for any number of requests. */
 function start(options: FilterOptions = {}, mode: PolicyMode = "enforce") {
-  const ask = startPolicy(run, compile(options, compileContext()), { mode, packs: { filter: pack } });
+  const ask = startPolicy(run, compile(options, compileContext()), { mode, packs: { filter: filterRules } });
   return async (request: Request): Promise<Outcome> => {
     const normal = normalisePath(new URL(request.url).pathname);
     const result = await ask(request, "path" in normal ? { path: normal.path } : {});
@@ -153,10 +149,7 @@ describe("rules", () => {
     name: (value) => get(`/v1/orders?${encodeURIComponent(value)}=1`),
   };
   const read = ({ reads }: Rule, value: string) =>
-    READINGS[reads].reduce(
-      (text, name) => transformations[name](text),
-      Array.from(new TextEncoder().encode(value), (byte) => String.fromCharCode(byte)).join(""),
-    );
+    READINGS[reads].reduce((text, name) => transformations[name](text), binaryOf(new TextEncoder().encode(value)));
   // The generator knows no word boundaries, lookaheads and backreferences; what it makes without them is then sorted out.
   const generatable = (pattern: RegExp) =>
     new RegExp(
