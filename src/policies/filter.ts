@@ -102,7 +102,7 @@ export interface FilterConfig {
   readonly exclude: Readonly<Record<string, true | readonly string[]>>;
 }
 
-export function compile(options: FilterOptions, context: CompileContext): FilterConfig {
+export function compile(options: FilterOptions, context: Pick<CompileContext, "problem">): FilterConfig {
   const exclude: Record<string, true | string[]> = {};
   for (const { rule, target } of [...(options.exclude ?? [])].sort((a, b) => (a.rule < b.rule ? -1 : 1))) {
     const places: readonly Place[] = [...checks, ...rules].find(({ id }) => id === rule)?.places ?? [];
