@@ -65,7 +65,7 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
   const overridden = [...elements.slice(0, last).map((element) => overriding(element, given)), ...elements.slice(last)];
   const folded = fold(overridden, given, phases);
   problems.push(...folded.problems);
-  const packer = new Packer(folded.steps, rules, options.messages === true, refused);
+  const packer = new Packer(folded, rules, options.messages === true, refused);
   const { words, ...parts } = packer.pack();
   const pack: RulePack = {
     version: 1,

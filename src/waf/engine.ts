@@ -44,7 +44,7 @@ export interface Looks {
 
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
 const RECURRING =
-  /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+  /^(?:REMOTE_ADDR|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
 /** Has the headers that rules are asked about whatever is in them. */
 const ORDINARY: WafRequest = {
@@ -75,8 +75,9 @@ export class Engine {
   /** Of what is known from the start, and stays: looked at once, for all phases. */
   readonly headGroups: Looks;
   readonly groups: ReadonlyMap<Phase, Looks>;
-  /** By rule: whether the prefilter finds it. */
+  /** By rule: whether the prefilter finds it; and whether it finds only that the rule is to be asked. */
   readonly filtered: readonly boolean[];
+  readonly guarded: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
   readonly #names = new Map<string, readonly string[]>();
   readonly #patterns = new Map<string, LinearRegex>();
@@ -87,6 +88,8 @@ export class Engine {
     this.prefilter = new Prefilter(pack, (place) => this.operator(place));
     const filtered = new Set(pack.prefilter.atoms.map(({ rule }) => rule));
     this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
+    const guarded = new Set(pack.prefilter.atoms.flatMap(({ rule, guard }) => (guard === undefined ? [] : [rule])));
+    this.guarded = pack.rules.map((_, rule) => guarded.has(rule));
     const ranges = new Map<Phase, readonly [number, number]>();
     for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
     this.ranges = ranges;

@@ -6,7 +6,7 @@
  */
 import { Automaton } from "./automaton.ts";
 import type { Operator } from "./operate.ts";
-import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
+import type { PackAtom, PackChain, PackLink, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
 import { transformations, triggers } from "./transformations.ts";
 
@@ -59,6 +59,8 @@ export class Prefilter {
   readonly #operators: (place: number) => Operator;
   /** By atom. */
   readonly #operatorOf: readonly number[];
+  /** By atom: what its operator must say. */
+  readonly #wanted: readonly boolean[];
   readonly #automaton: Automaton;
   /** By chain: the bits without which it changes nothing, and those without which its last transformation does not. */
   readonly #triggers: readonly number[];
@@ -110,7 +112,9 @@ export class Prefilter {
     this.#atoms = pack.prefilter.atoms;
     this.#clausesOfWord = pack.prefilter.clausesOfWord;
     this.#operators = operators;
-    this.#operatorOf = this.#atoms.map(({ rule }) => pack.rules[rule]?.links[0]?.operator as number);
+    const linkOf = ({ rule }: PackAtom) => pack.rules[rule]?.links[0] as PackLink;
+    this.#operatorOf = this.#atoms.map((atom) => atom.guard ?? (linkOf(atom).operator as number));
+    this.#wanted = this.#atoms.map((atom) => linkOf(atom).negated !== true);
     // Bits for what triggers transformations, and others for what operators need.
     const triggering: string[] = [];
     const bitOf = (characters: string | undefined): number => {
@@ -274,7 +278,7 @@ export class Prefilter {
     this.#askedAt[rule] = this.#look;
     this.#askedText[rule] = seen;
     for (const one of this.#found) if (one.rule === rule && one.text === seen) return;
-    if (certain || this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros))
+    if (certain || this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros) === this.#wanted[atom])
       this.#found.push({ atom, rule, text: seen });
   }
 

@@ -181,7 +181,7 @@ export class Transaction {
       }
       const before = this.#matched;
       this.#matching = undefined;
-      if (i === 0 && this.#engine.filtered[place]) this.#linkHits(link, place);
+      if (i === 0 && this.#engine.filtered[place] && !this.#engine.guarded[place]) this.#linkHits(link, place);
       else this.#link(link, i === 0 ? place : -1);
       if (this.#matching === undefined) {
         this.#matched = before;
