@@ -2,7 +2,7 @@
  * The engine: a rule pack, ready to judge requests. `begin` gives a transaction, whose phases are run as the request comes in; `evaluate`
  * runs them all for a request that is there as a whole. Pure: it does no I/O and waits for nothing.
  */
-import { OF_HEAD } from "./collections.ts";
+import { NUMBER_OF, OF_HEAD } from "./collections.ts";
 import { LinearRegex } from "./linear-regex.ts";
 import { type Operator, operatorOf } from "./operate.ts";
 import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pack.ts";
@@ -25,7 +25,8 @@ export interface PackExclusion {
 
 /** The groups of one collection. */
 export interface CollectionGroups {
-  readonly collection: string;
+  /** The collection's number (collections.ts). */
+  readonly number: number;
   /** The like of its values may come again in other requests. */
   readonly recurs: boolean;
   /** For members that have no group by their name. */
@@ -80,6 +81,8 @@ export class Engine {
   readonly guarded: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
   readonly #names = new Map<string, readonly string[]>();
+  /** Of the pack's own targets: to make one takes longer than to look it up. */
+  readonly #fullNames: ReadonlyMap<PackTarget, string>;
   readonly #patterns = new Map<string, LinearRegex>();
 
   constructor(pack: RulePack, options: EngineOptions = {}) {
@@ -90,6 +93,8 @@ export class Engine {
     this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
     const guarded = new Set(pack.prefilter.atoms.flatMap(({ rule, guard }) => (guard === undefined ? [] : [rule])));
     this.guarded = pack.rules.map((_, rule) => guarded.has(rule));
+    const targets = pack.rules.flatMap(({ links }) => links.flatMap((link) => link.targets));
+    this.#fullNames = new Map(targets.map((target) => [target, fullNameOf(target)]));
     const ranges = new Map<Phase, readonly [number, number]>();
     for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
     this.ranges = ranges;
@@ -128,6 +133,11 @@ export class Engine {
       this.pack.programs,
       this.prefilter.finds,
     ));
+  }
+
+  /** Of the one variable that the target reads, of those that rules write: `tx.score`. */
+  fullName(target: PackTarget): string {
+    return this.#fullNames.get(target) ?? fullNameOf(target);
   }
 
   /** Names in the pack's variables, by the collection that they begin with, `tx.`, and a pattern that fits the rest. */
@@ -182,7 +192,7 @@ export class Engine {
       const ofAll = selectors.get("");
       const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
-        collection,
+        number: NUMBER_OF.get(collection) as number,
         recurs: RECURRING.test(collection),
         all: ofAll && this.prefilter.group(ofAll),
         byName:
@@ -205,6 +215,8 @@ export class Engine {
     return { collections, forgetful };
   }
 }
+
+const fullNameOf = ({ collection, name }: PackTarget): string => `${collection.toLowerCase()}.${name}`;
 
 /** By atom, the targets that it reads with. */
 type Reading = ReadonlyMap<number, readonly PackTarget[]>;

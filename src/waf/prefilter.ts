@@ -8,7 +8,7 @@ import { Automaton } from "./automaton.ts";
 import type { Operator } from "./operate.ts";
 import type { PackAtom, PackChain, PackLink, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
-import { transformations, triggers } from "./transformations.ts";
+import { type TransformationName, transformations, triggers } from "./transformations.ts";
 
 /** That an atom's rule matches on a value with its first link. */
 export interface Found {
@@ -51,6 +51,12 @@ const recentValues = () => new RecentValues(charactersIn);
 /** Transformations that never make more bytes of a text than it had. */
 const SHORTENING =
   /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?)$/;
+
+/** What a transformation was last given, and what it made of it. */
+interface Applied {
+  text: string;
+  made: string;
+}
 
 export class Prefilter {
   readonly #chains: readonly PackChain[];
@@ -96,6 +102,8 @@ export class Prefilter {
   /** By chain: the mask of what it made, where that was scanned; and the look that did. */
   readonly #maskOf: Int32Array;
   readonly #maskAt: Int32Array;
+  /** By chain: of its last transformation. */
+  readonly #lastApplied: readonly Applied[];
 
   // Of the present text: the words in it, and by atom the clauses that they fulfil.
   #text = 0;
@@ -145,6 +153,10 @@ export class Prefilter {
     this.#madeAt = new Int32Array(pack.chains.length);
     this.#maskOf = new Int32Array(pack.chains.length);
     this.#maskAt = new Int32Array(pack.chains.length);
+    const lastApplied = new Map<TransformationName | undefined, Applied>();
+    for (const { last } of pack.chains)
+      lastApplied.set(last, { text: "", made: last ? transformations[last]("") : "" });
+    this.#lastApplied = pack.chains.map(({ last }) => lastApplied.get(last) as Applied);
     this.#askedText = pack.rules.map(() => "");
     this.#askedAt = new Int32Array(pack.rules.length);
   }
@@ -209,8 +221,8 @@ export class Prefilter {
     this.#group = group;
     this.#value = value;
     this.#look++;
-    this.#mask = this.#scan(value) | ALWAYS;
-    this.#settle(value, this.#automaton.kinds);
+    this.#mask = this.#scan(value);
+    this.#settle(value);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
     let found = NOTHING;
     if (this.#found.length > 0) {
@@ -222,22 +234,27 @@ export class Prefilter {
   }
 
   #lookTransformed({ scanned, least }: Group, value: string): void {
-    const seen = [value];
+    const texts = [value];
+    const masks = [this.#mask];
     for (let i = 0; i < scanned.length; i++) {
       const chain = scanned[i] as number;
       if (((this.#scanTriggers[chain] as number) & this.#mask) === 0 || (least[chain] as number) > value.length)
         continue;
       const text = this.#transformed(chain);
-      if (seen.includes(text)) continue;
-      seen.push(text);
-      this.#maskOf[chain] = this.#scan(text) | ALWAYS;
+      let at = texts.indexOf(text);
+      if (at === -1) {
+        at = texts.push(text) - 1;
+        masks.push(this.#scan(text));
+        this.#settle(text);
+      }
+      this.#maskOf[chain] = masks[at] as number;
       this.#maskAt[chain] = this.#look;
-      this.#settle(text, this.#automaton.kinds);
     }
   }
 
   /** Asks the atoms whose words and characters `text` has, of those that see it. */
-  #settle(text: string, mask: number): void {
+  #settle(text: string): void {
+    const mask = this.#automaton.kinds;
     const { targets, wordless, needless, kinds } = this.#group;
     const number = ++this.#text;
     for (let i = 0; i < this.#wordCount; i++) {
@@ -285,7 +302,7 @@ export class Prefilter {
   /** Leaves the words in #words; returns the mask. */
   #scan(text: string): number {
     this.#wordCount = 0;
-    return this.#automaton.scan(text, this.#hit);
+    return this.#automaton.scan(text, this.#hit) | ALWAYS;
   }
 
   #transformed(chain: number): string {
@@ -296,11 +313,21 @@ export class Prefilter {
     if (last !== undefined) {
       made = this.#transformed(before);
       if (((this.#ownTriggers[chain] as number) & this.#knownMask(before, made)) !== 0)
-        made = transformations[last](made);
+        made = this.#applied(chain, last, made);
     }
     this.#made[chain] = made;
     this.#madeAt[chain] = this.#look;
     return made;
+  }
+
+  /** Chains that differ in what changes nothing end alike: the last text that a transformation was given often comes again. */
+  #applied(chain: number, name: TransformationName, text: string): string {
+    const last = this.#lastApplied[chain] as Applied;
+    if (last.text !== text) {
+      last.text = text;
+      last.made = transformations[name](text);
+    }
+    return last.made;
   }
 
   /** The mask of a text that a chain has made; all bits, where it was not scanned. */

@@ -152,8 +152,8 @@ export class Transaction {
 
   #look({ collections, forgetful }: Looks): void {
     this.#engine.prefilter.begin(forgetful);
-    for (const { collection, recurs, all, byName, byPattern } of collections) {
-      for (const variable of this.#collections.of(collection)) {
+    for (const { number, recurs, all, byName, byPattern } of collections) {
+      for (const variable of this.#collections.at(number)) {
         const group = byName?.get(variable.key) ?? all;
         if (group) this.#lookAt(group, variable, recurs);
         for (const { pattern, group } of byPattern)
@@ -258,6 +258,11 @@ export class Transaction {
   #resolve(target: PackTarget): readonly Variable[] {
     const { name, pattern, except, count } = target;
     let those = this.#membersOf(target);
+    if (count && name !== undefined && except === undefined) {
+      let number = 0;
+      for (const { key } of those) if (key === name) number++;
+      return [{ key: name, name, value: String(number) }];
+    }
     if (name !== undefined || pattern !== undefined || except !== undefined) {
       const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
       let kept: Variable[] | undefined;
@@ -284,7 +289,7 @@ export class Transaction {
       case "SESSION":
       case "USER":
       case "RESOURCE":
-        return this.#ruleVariables(`${collection.toLowerCase()}.`, target);
+        return this.#ruleVariables(target);
       case "MATCHED_VAR":
         return this.#latest.slice(-1).map(({ value }) => ({ key: "", name: "", value }));
       case "MATCHED_VAR_NAME":
@@ -306,11 +311,13 @@ export class Transaction {
     }
   }
 
-  #ruleVariables(prefix: string, { name, pattern }: PackTarget): readonly Variable[] {
+  #ruleVariables(target: PackTarget): readonly Variable[] {
+    const { collection, name, pattern } = target;
     if (name !== undefined) {
-      const value = this.#variable(prefix + name);
+      const value = this.#variable(this.#engine.fullName(target));
       return value === undefined ? NO_VARIABLES : [{ key: name, name, value }];
     }
+    const prefix = `${collection.toLowerCase()}.`;
     const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
     const found: Variable[] = [];
     const { variables } = this.#engine.pack;
@@ -359,17 +366,17 @@ export class Transaction {
     for (const action of actions) {
       switch (action.do) {
         case "set":
-          this.#set(this.#expand(action.name).toLowerCase(), this.#expand(action.value));
+          this.#set(this.#nameOf(action.name), this.#expand(action.value));
           break;
         case "add":
         case "subtract": {
-          const name = this.#expand(action.name).toLowerCase();
+          const name = this.#nameOf(action.name);
           const by = Number(this.#expand(action.value)) || 0;
           this.#set(name, String((Number(this.#variable(name)) || 0) + (action.do === "add" ? by : -by)));
           break;
         }
         case "unset":
-          this.#written.set(this.#expand(action.name).toLowerCase(), undefined);
+          this.#written.set(this.#nameOf(action.name), undefined);
           break;
         case "engine":
           // What is only to be told of is never refused.
@@ -399,6 +406,11 @@ export class Transaction {
     }
   }
 
+  /** What is fixed is in lower case already. */
+  #nameOf(name: Template): string {
+    return typeof name === "string" ? name : this.#expand(name).toLowerCase();
+  }
+
   #set(name: string, value: string): void {
     if (name.length === "tx.0".length) this.#groupsSet = GROUPS.length;
     this.#written.set(name, value);
@@ -417,8 +429,8 @@ export class Transaction {
   #isRemoved(place: number, { collection }: PackTarget, key: string): boolean {
     return (this.#removedTargets ?? []).some(
       ({ rules, target }) =>
-        rules.includes(place) &&
         target.collection === collection &&
+        rules.includes(place) &&
         (target.name === undefined || target.name === key) &&
         (target.pattern === undefined || this.#engine.pattern(target.pattern).test(key)),
     );
