@@ -6,7 +6,7 @@ import { NUMBER_OF, OF_HEAD } from "./collections.ts";
 import { LinearRegex } from "./linear-regex.ts";
 import { type Operator, operatorOf } from "./operate.ts";
 import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pack.ts";
-import { type Group, Prefilter } from "./prefilter.ts";
+import { type Found, type Group, Prefilter } from "./prefilter.ts";
 import type { Phase, Verdict, WafRequest, WafResponse } from "./request.ts";
 import { Transaction } from "./transaction.ts";
 
@@ -27,14 +27,22 @@ export interface PackExclusion {
 export interface CollectionGroups {
   /** The collection's number (collections.ts). */
   readonly number: number;
-  /** The like of its values may come again in other requests. */
-  readonly recurs: boolean;
+  /** Where the like of its values may come again in other requests: what was found at each place of it in the last one. */
+  readonly before: SeenPlace[] | undefined;
   /** For members that have no group by their name. */
   readonly all: Group | undefined;
   /** Those that look at all members, and those that look at the ones of this name. */
   readonly byName: ReadonlyMap<string, Group> | undefined;
   /** More, for those that a pattern fits. */
   readonly byPattern: readonly { readonly pattern: LinearRegex; readonly group: Group }[];
+}
+
+/** A client sends the same headers in the same order, so that most values are told from the last one faster than they are found. */
+export interface SeenPlace {
+  readonly key: string;
+  readonly value: string;
+  readonly group: Group;
+  readonly found: readonly Found[];
 }
 
 /** Collections to look at, and of their groups those that remember within one request. */
@@ -193,7 +201,7 @@ export class Engine {
       const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
         number: NUMBER_OF.get(collection) as number,
-        recurs: RECURRING.test(collection),
+        before: RECURRING.test(collection) ? [] : undefined,
         all: ofAll && this.prefilter.group(ofAll),
         byName:
           named.length === 0
@@ -206,7 +214,7 @@ export class Engine {
       };
     });
     const forgetful = collections
-      .filter(({ recurs }) => !recurs)
+      .filter(({ before }) => !before)
       .flatMap(({ all, byName, byPattern }) => [
         ...(all ? [all] : []),
         ...(byName?.values() ?? []),

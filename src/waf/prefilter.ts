@@ -42,7 +42,7 @@ export interface Group {
 /** Set for every value: of transformations that may change any. */
 const ALWAYS = 1 << 30;
 // Names, agents and the like come again and again; what is longer, or in a body, hardly ever does.
-const LONGEST_SEEN = 256;
+export const LONGEST_SEEN = 256;
 const NOTHING: readonly Found[] = [];
 /** With as much as its objects take. */
 const charactersIn = (found: readonly Found[]): number => found.reduce((sum, { text }) => sum + text.length + 64, 0);

@@ -2,13 +2,15 @@
 import { Collections, type Variable } from "./collections.ts";
 import type { Engine, EngineOptions, Looks } from "./engine.ts";
 import type { PackAction, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
-import type { Group } from "./prefilter.ts";
+import { type Found, type Group, LONGEST_SEEN } from "./prefilter.ts";
 import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
 
 const NO_VARIABLES: readonly Variable[] = [];
 const NO_HITS: readonly Hit[] = [];
 const NO_MATCHES: readonly MatchedVariable[] = [];
 const GROUPS = Array.from({ length: 10 }, (_, group) => `tx.${group}`);
+/** Of a collection, the places at which values are told from those of the last request. */
+const MOST_PLACES = 64;
 /** Most variables that one link tells of: a record is no copy of the request. */
 const MOST_TOLD = 20;
 
@@ -152,18 +154,31 @@ export class Transaction {
 
   #look({ collections, forgetful }: Looks): void {
     this.#engine.prefilter.begin(forgetful);
-    for (const { number, recurs, all, byName, byPattern } of collections) {
-      for (const variable of this.#collections.at(number)) {
-        const group = byName?.get(variable.key) ?? all;
-        if (group) this.#lookAt(group, variable, recurs);
+    const { prefilter } = this.#engine;
+    for (const { number, before, all, byName, byPattern } of collections) {
+      const variables = this.#collections.at(number);
+      for (let place = 0; place < variables.length; place++) {
+        const variable = variables[place] as Variable;
+        const { key, value } = variable;
+        const last = before?.[place];
+        if (last && last.key === key && last.value === value) this.#found(last.group, variable, last.found);
+        else {
+          const group = byName?.get(key) ?? all;
+          if (group) {
+            const found = prefilter.look(group, value, before !== undefined);
+            this.#found(group, variable, found);
+            if (before && place < MOST_PLACES && value.length <= LONGEST_SEEN)
+              before[place] = { key, value, group, found };
+          }
+        }
         for (const { pattern, group } of byPattern)
-          if (pattern.test(variable.key)) this.#lookAt(group, variable, recurs);
+          if (pattern.test(key)) this.#found(group, variable, prefilter.look(group, value, before !== undefined));
       }
     }
   }
 
-  #lookAt(group: Group, variable: Variable, recurs: boolean): void {
-    for (const { atom, rule, text } of this.#engine.prefilter.look(group, variable.value, recurs)) {
+  #found(group: Group, variable: Variable, all: readonly Found[]): void {
+    for (const { atom, rule, text } of all) {
       const hits = (this.#hits[rule] ??= []);
       for (const target of group.targets[atom] as readonly PackTarget[]) hits.push({ target, variable, value: text });
     }
