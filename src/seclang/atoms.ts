@@ -3,6 +3,7 @@
  * for the rule's first link to match on it.
  */
 import type { PackAtom, PackLink, PackOperator, PackPrefilter, PackTarget } from "../waf/pack.ts";
+import type { Phase } from "../waf/request.ts";
 import type { TransformationName } from "../waf/transformations.ts";
 import type { CompiledOperator, Needs } from "./compile-operator.ts";
 import { RULE_COLLECTIONS } from "./fold.ts";
@@ -46,20 +47,27 @@ export class Atoms {
     };
   }
 
-  /** The atoms of a rule whose first link reads the request alone, with an operator that needs something. */
+  /** The atoms of a rule whose first link reads the request or the response alone, with an operator whose argument is known. */
   add(
     rule: number,
+    phase: Phase,
     link: PackLink,
     names: readonly TransformationName[],
-    operator: PackOperator | undefined,
-    operatorNeeds: OperatorNeeds = {},
+    operator: PackOperator,
+    { guard, orNeeds, ...needs }: OperatorNeeds & { readonly guard?: number },
   ): void {
-    if (!operator || link.negated || link.targets.length === 0) return;
-    const ofRequest = ({ collection, count }: PackTarget) =>
-      !count && !RULE_COLLECTIONS.has(collection) && !collection.startsWith("MATCHED_");
-    if (!link.targets.every(ofRequest)) return;
-    const { orNeeds, ...needs } = operatorNeeds;
-    const conditions = [...this.#conditions(needs), ...(orNeeds ? this.#conditions({ needs: orNeeds }) : [])];
+    if (link.targets.length === 0 || ("argument" in operator && typeof operator.argument !== "string")) return;
+    const settled = ({ collection, count }: PackTarget) =>
+      !count &&
+      !RULE_COLLECTIONS.has(collection) &&
+      !collection.startsWith("MATCHED_") &&
+      // In phase 1 rules may still choose it.
+      !(phase === 1 && collection === "REQBODY_PROCESSOR");
+    if (!link.targets.every(settled)) return;
+    const conditions = link.negated
+      ? []
+      : [...this.#conditions(needs), ...(orNeeds ? this.#conditions({ needs: orNeeds }) : [])];
+    if (conditions.length === 0) conditions.push({ clauses: [], masks: [] });
     const chains = link.multiMatch ? [[], ...names.map((_, i) => names.slice(0, i + 1))] : [names];
     for (const chain of chains) {
       for (const { clauses, masks } of conditions) {
@@ -71,6 +79,7 @@ export class Atoms {
           clauses: clauses.length,
           masks,
           ...(least > 1 && { least }),
+          ...(guard !== undefined && { guard }),
           ...(operator.op === "pm" && !operator.long && clauses.length > 0 && { certain: true as const }),
         });
         for (const [number, clause] of clauses.entries())

@@ -105,7 +105,7 @@ function packed(
   { messages = false, patterns = "linear", settings }: PackingOptions,
   refused: RuleProblem[],
 ): { pack: RulePack; words: number } {
-  const { words, ...parts } = new Packer(folded.steps, rules, { messages, patterns }, refused).pack();
+  const { words, ...parts } = new Packer(folded, rules, { messages, patterns }, refused).pack();
   const pack: RulePack = {
     version: 1,
     variables: Object.fromEntries(folded.variables),

@@ -16,7 +16,8 @@ import { Atoms, type OperatorNeeds } from "./atoms.ts";
 import { automatonTables } from "./automaton.ts";
 import { type CompiledOperator, compileOperator, LONGEST_PHRASE, type Patterns } from "./compile-operator.ts";
 import type { RuleProblem } from "./directives.ts";
-import { type FoldedAction, type FoldedLink, type FoldedStep, rulesOfCtl } from "./fold.ts";
+import { type Folded, type FoldedAction, type FoldedLink, type FoldedStep, rulesOfCtl } from "./fold.ts";
+import { guardOf } from "./guard.ts";
 import { ENGINE_MODES, type SourceRule } from "./rule-set.ts";
 import { Malformed, parseCtl, parseTarget, parseTemplate } from "./rule-text.ts";
 
@@ -39,16 +40,19 @@ export class Packer {
   /** By the source of a selector's regex, its program. */
   readonly #patterns = new Map<string, number>();
   readonly #atoms = new Atoms((names) => this.#chain(names));
+  readonly #variables: readonly string[];
   readonly #options: PackerOptions;
 
+  /** @param folded what is left of the `sources` */
   constructor(
-    steps: readonly FoldedStep[],
+    { steps, variables }: Folded,
     sources: readonly SourceRule[],
     options: PackerOptions,
     refused: RuleProblem[],
   ) {
     this.#options = options;
     this.#steps = steps;
+    this.#variables = [...variables.keys()];
     this.#sources = sources;
     this.#refused = refused;
   }
@@ -63,10 +67,10 @@ export class Packer {
       if (step?.kind === "rule") count++;
     }
     const rules: PackRule[] = [];
+    const firsts: FoldedLink[] = [];
     for (const [at, step] of kept.entries()) {
       if (step?.kind !== "rule") continue;
       const { rule } = step;
-      const number = rules.length;
       const skipTo = rule.skipAfter === undefined ? undefined : this.#skipTo(at, rule.skipAfter, numbers, count);
       const links = step.links.map((link, i) => this.#finished(link, step.folded[i] as FoldedLink, kept, numbers));
       const disrupt = disruptionOf(rule);
@@ -80,8 +84,9 @@ export class Packer {
         ...(skipTo !== undefined && { skipTo }),
         ...(this.#options.messages && { message: parseTemplate(rule.message), data: parseTemplate(rule.logdata) }),
       });
-      this.#addAtoms(number, links[0] as PackLink, step.folded[0] as FoldedLink);
+      firsts.push(step.folded[0] as FoldedLink);
     }
+    for (const [number, rule] of rules.entries()) this.#addAtoms(number, rule, rules, firsts[number] as FoldedLink);
     const { prefilter, words } = this.#atoms.finished();
     return {
       chains: this.#chains,
@@ -224,10 +229,21 @@ export class Packer {
     return { op: "rx", program: number };
   }
 
-  #addAtoms(rule: number, link: PackLink, { source }: FoldedLink): void {
+  #addAtoms(number: number, rule: PackRule, rules: readonly PackRule[], { source }: FoldedLink): void {
+    const [link] = rule.links as [PackLink, ...PackLink[]];
     if (link.operator === undefined) return;
-    const operator = this.#operatorList[link.operator];
-    this.#atoms.add(rule, link, source.transformations, operator, this.#needs[link.operator]);
+    const guard = guardOf(rule, rules, this.#operatorList, this.#variables);
+    this.#atoms.add(
+      number,
+      rule.phase,
+      link,
+      source.transformations,
+      this.#operatorList[link.operator] as PackOperator,
+      {
+        ...this.#needs[link.operator],
+        ...(guard && { guard: this.#operator({ operator: guard }) }),
+      },
+    );
   }
 }
 

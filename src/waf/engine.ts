@@ -2,11 +2,11 @@
  * The engine: a rule pack, ready to judge requests. `begin` gives a transaction, whose phases are run as the request comes in; `evaluate`
  * runs them all for a request that is there as a whole. Pure: it does no I/O and waits for nothing.
  */
-import { OF_HEAD } from "./collections.ts";
+import { NUMBER_OF, OF_HEAD } from "./collections.ts";
 import { LinearRegex } from "./linear-regex.ts";
 import { type Operator, operatorOf } from "./operate.ts";
 import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pack.ts";
-import { type Group, Prefilter } from "./prefilter.ts";
+import { type Found, type Group, Prefilter } from "./prefilter.ts";
 import type { Phase, Verdict, WafRequest, WafResponse } from "./request.ts";
 import { Transaction } from "./transaction.ts";
 import { transformations, triggers } from "./transformations.ts";
@@ -26,15 +26,24 @@ export interface PackExclusion {
 
 /** The groups of one collection. */
 export interface CollectionGroups {
-  readonly collection: string;
-  /** The like of its values may come again in other requests. */
-  readonly recurs: boolean;
+  /** The collection's number (collections.ts). */
+  readonly number: number;
+  /** Where the like of its values may come again in other requests: what was found at each place of it in the last one. */
+  readonly before: SeenPlace[] | undefined;
   /** For members that have no group by their name. */
   readonly all: Group | undefined;
   /** Those that look at all members, and those that look at the ones of this name. */
   readonly byName: ReadonlyMap<string, Group> | undefined;
   /** More, for those that a pattern fits. */
   readonly byPattern: readonly { readonly pattern: LinearRegex; readonly group: Group }[];
+}
+
+/** A client sends the same headers in the same order, so that most values are told from the last one faster than they are found. */
+export interface SeenPlace {
+  readonly key: string;
+  readonly value: string;
+  readonly group: Group;
+  readonly found: readonly Found[];
 }
 
 /** Collections to look at, and of their groups those that remember within one request. */
@@ -45,7 +54,7 @@ export interface Looks {
 
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
 const RECURRING =
-  /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+  /^(?:REMOTE_ADDR|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
 /** Has the headers that rules are asked about whatever is in them. */
 const ORDINARY: WafRequest = {
@@ -76,10 +85,13 @@ export class Engine {
   /** Of what is known from the start, and stays: looked at once, for all phases. */
   readonly headGroups: Looks;
   readonly groups: ReadonlyMap<Phase, Looks>;
-  /** By rule: whether the prefilter finds it. */
+  /** By rule: whether the prefilter finds it; and whether it finds only that the rule is to be asked. */
   readonly filtered: readonly boolean[];
+  readonly guarded: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
   readonly #names = new Map<string, readonly string[]>();
+  /** Of the pack's own targets: to make one takes longer than to look it up. */
+  readonly #fullNames: ReadonlyMap<PackTarget, string>;
   readonly #patterns = new Map<string, LinearRegex>();
 
   constructor(pack: RulePack, options: EngineOptions = {}) {
@@ -88,6 +100,10 @@ export class Engine {
     this.prefilter = new Prefilter(pack, (place) => this.operator(place), { apply: transformations, triggers });
     const filtered = new Set(pack.prefilter.atoms.map(({ rule }) => rule));
     this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
+    const guarded = new Set(pack.prefilter.atoms.flatMap(({ rule, guard }) => (guard === undefined ? [] : [rule])));
+    this.guarded = pack.rules.map((_, rule) => guarded.has(rule));
+    const targets = pack.rules.flatMap(({ links }) => links.flatMap((link) => link.targets));
+    this.#fullNames = new Map(targets.map((target) => [target, fullNameOf(target)]));
     const ranges = new Map<Phase, readonly [number, number]>();
     for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
     this.ranges = ranges;
@@ -126,6 +142,11 @@ export class Engine {
       this.pack.programs,
       this.prefilter.finds,
     ));
+  }
+
+  /** Of the one variable that the target reads, of those that rules write: `tx.score`. */
+  fullName(target: PackTarget): string {
+    return this.#fullNames.get(target) ?? fullNameOf(target);
   }
 
   /** Names in the pack's variables, by the collection that they begin with, `tx.`, and a pattern that fits the rest. */
@@ -180,8 +201,8 @@ export class Engine {
       const ofAll = selectors.get("");
       const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
-        collection,
-        recurs: RECURRING.test(collection),
+        number: NUMBER_OF.get(collection) as number,
+        before: RECURRING.test(collection) ? [] : undefined,
         all: ofAll && this.prefilter.group(ofAll),
         byName:
           named.length === 0
@@ -194,7 +215,7 @@ export class Engine {
       };
     });
     const forgetful = collections
-      .filter(({ recurs }) => !recurs)
+      .filter(({ before }) => !before)
       .flatMap(({ all, byName, byPattern }) => [
         ...(all ? [all] : []),
         ...(byName?.values() ?? []),
@@ -203,6 +224,8 @@ export class Engine {
     return { collections, forgetful };
   }
 }
+
+const fullNameOf = ({ collection, name }: PackTarget): string => `${collection.toLowerCase()}.${name}`;
 
 /** By atom, the targets that it reads with. */
 type Reading = ReadonlyMap<number, readonly PackTarget[]>;

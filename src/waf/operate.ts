@@ -68,6 +68,14 @@ export function operatorOf(
         },
       };
     }
+    case "notedWithin": {
+      const { argument, before, after, as } = packed;
+      const readers = packed.readers.map((program) => new LinearRegex(programs[program] as Uint16Array));
+      return {
+        test: (value) =>
+          argument.includes(before + value + after) || readers.some((reader) => reader.test(as + value.toLowerCase())),
+      };
+    }
     default: {
       const compare = comparisons[packed.op];
       const { argument } = packed;

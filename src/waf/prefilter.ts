@@ -6,7 +6,7 @@
  */
 import { Automaton } from "./automaton.ts";
 import type { Operator } from "./operate.ts";
-import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
+import type { PackAtom, PackChain, PackLink, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
 import type { TransformationName, Transformations } from "./transformations.ts";
 
@@ -42,7 +42,7 @@ export interface Group {
 /** Set for every value: of transformations that may change any. */
 const ALWAYS = 1 << 30;
 // Names, agents and the like come again and again; what is longer, or in a body, hardly ever does.
-const LONGEST_SEEN = 256;
+export const LONGEST_SEEN = 256;
 const NOTHING: readonly Found[] = [];
 /** With as much as its objects take. */
 const charactersIn = (found: readonly Found[]): number => found.reduce((sum, { text }) => sum + text.length + 64, 0);
@@ -52,6 +52,12 @@ const recentValues = () => new RecentValues(charactersIn);
 const SHORTENING =
   /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?|as(?:Markup|Shell|Sql))$/;
 
+/** What a transformation was last given, and what it made of it. */
+interface Applied {
+  text: string;
+  made: string;
+}
+
 export class Prefilter {
   readonly #apply: Transformations["apply"];
   readonly #chains: readonly PackChain[];
@@ -60,6 +66,8 @@ export class Prefilter {
   readonly #operators: (place: number) => Operator;
   /** By atom. */
   readonly #operatorOf: readonly number[];
+  /** By atom: what its operator must say. */
+  readonly #wanted: readonly boolean[];
   readonly #automaton: Automaton;
   /** By chain: the bits without which it changes nothing, and those without which its last transformation does not. */
   readonly #triggers: readonly number[];
@@ -95,6 +103,8 @@ export class Prefilter {
   /** By chain: the mask of what it made, where that was scanned; and the look that did. */
   readonly #maskOf: Int32Array;
   readonly #maskAt: Int32Array;
+  /** By chain: of its last transformation. */
+  readonly #lastApplied: readonly Applied[];
 
   // Of the present text: the words in it, and by atom the clauses that they fulfil.
   #text = 0;
@@ -113,7 +123,9 @@ export class Prefilter {
     this.#atoms = pack.prefilter.atoms;
     this.#clausesOfWord = pack.prefilter.clausesOfWord;
     this.#operators = operators;
-    this.#operatorOf = this.#atoms.map(({ rule }) => pack.rules[rule]?.links[0]?.operator as number);
+    const linkOf = ({ rule }: PackAtom) => pack.rules[rule]?.links[0] as PackLink;
+    this.#operatorOf = this.#atoms.map((atom) => atom.guard ?? (linkOf(atom).operator as number));
+    this.#wanted = this.#atoms.map((atom) => linkOf(atom).negated !== true);
     // Bits for what triggers transformations, and others for what operators need.
     const triggering: string[] = [];
     const bitOf = (characters: string | undefined): number => {
@@ -144,6 +156,10 @@ export class Prefilter {
     this.#madeAt = new Int32Array(pack.chains.length);
     this.#maskOf = new Int32Array(pack.chains.length);
     this.#maskAt = new Int32Array(pack.chains.length);
+    const lastApplied = new Map<TransformationName | undefined, Applied>();
+    for (const { last } of pack.chains)
+      lastApplied.set(last, { text: "", made: last ? this.#transformation(last)("") : "" });
+    this.#lastApplied = pack.chains.map(({ last }) => lastApplied.get(last) as Applied);
     this.#askedText = pack.rules.map(() => "");
     this.#askedAt = new Int32Array(pack.rules.length);
   }
@@ -208,8 +224,8 @@ export class Prefilter {
     this.#group = group;
     this.#value = value;
     this.#look++;
-    this.#mask = this.#scan(value) | ALWAYS;
-    this.#settle(value, this.#automaton.kinds);
+    this.#mask = this.#scan(value);
+    this.#settle(value);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
     let found = NOTHING;
     if (this.#found.length > 0) {
@@ -221,22 +237,27 @@ export class Prefilter {
   }
 
   #lookTransformed({ scanned, least }: Group, value: string): void {
-    const seen = [value];
+    const texts = [value];
+    const masks = [this.#mask];
     for (let i = 0; i < scanned.length; i++) {
       const chain = scanned[i] as number;
       if (((this.#scanTriggers[chain] as number) & this.#mask) === 0 || (least[chain] as number) > value.length)
         continue;
       const text = this.#transformed(chain);
-      if (seen.includes(text)) continue;
-      seen.push(text);
-      this.#maskOf[chain] = this.#scan(text) | ALWAYS;
+      let at = texts.indexOf(text);
+      if (at === -1) {
+        at = texts.push(text) - 1;
+        masks.push(this.#scan(text));
+        this.#settle(text);
+      }
+      this.#maskOf[chain] = masks[at] as number;
       this.#maskAt[chain] = this.#look;
-      this.#settle(text, this.#automaton.kinds);
     }
   }
 
   /** Asks the atoms whose words and characters `text` has, of those that see it. */
-  #settle(text: string, mask: number): void {
+  #settle(text: string): void {
+    const mask = this.#automaton.kinds;
     const { targets, wordless, needless, kinds } = this.#group;
     const number = ++this.#text;
     for (let i = 0; i < this.#wordCount; i++) {
@@ -277,14 +298,14 @@ export class Prefilter {
     this.#askedAt[rule] = this.#look;
     this.#askedText[rule] = seen;
     for (const one of this.#found) if (one.rule === rule && one.text === seen) return;
-    if (certain || this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros))
+    if (certain || this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros) === this.#wanted[atom])
       this.#found.push({ atom, rule, text: seen });
   }
 
   /** Leaves the words in #words; returns the mask. */
   #scan(text: string): number {
     this.#wordCount = 0;
-    return this.#automaton.scan(text, this.#hit);
+    return this.#automaton.scan(text, this.#hit) | ALWAYS;
   }
 
   #transformed(chain: number): string {
@@ -295,11 +316,21 @@ export class Prefilter {
     if (last !== undefined) {
       made = this.#transformed(before);
       if (((this.#ownTriggers[chain] as number) & this.#knownMask(before, made)) !== 0)
-        made = this.#applied(last, made);
+        made = this.#applied(chain, last, made);
     }
     this.#made[chain] = made;
     this.#madeAt[chain] = this.#look;
     return made;
+  }
+
+  /** Chains that differ in what changes nothing end alike: the last text that a transformation was given often comes again. */
+  #applied(chain: number, name: TransformationName, text: string): string {
+    const last = this.#lastApplied[chain] as Applied;
+    if (last.text !== text) {
+      last.text = text;
+      last.made = this.#transformation(name)(text);
+    }
+    return last.made;
   }
 
   /** The mask of a text that a chain has made; all bits, where it was not scanned. */
@@ -308,16 +339,16 @@ export class Prefilter {
     return this.#maskAt[chain] === this.#look ? (this.#maskOf[chain] as number) : -1;
   }
 
-  #applied(name: TransformationName, value: string): string {
+  #transformation(name: TransformationName): (value: string) => string {
     const apply = this.#apply[name];
     if (!apply) throw new Error(`the engine has no transformation ${name}: build again`);
-    return apply(value);
+    return apply;
   }
 
   /** Any value as an operator behind the chain sees it. */
   transform(chain: number, value: string): string {
     const { before, last } = this.#chains[chain] as PackChain;
-    return last === undefined ? value : this.#applied(last, this.transform(before, value));
+    return last === undefined ? value : this.#transformation(last)(this.transform(before, value));
   }
 }
 
