@@ -129,12 +129,10 @@ export function entryOf(table: RouteTable, routes: string, packs: Compiled["pack
     lines.push(
       `import { decodePack } from ${source("waf/pack-encoding.ts")};`,
       `const packs = { ${decoded.join(", ")} };`,
-      ...(used.includes("waf")
-        ? [
-            `import { warm } from ${source("policies/waf.ts")};`,
-            `for (const id in packs) if (id !== ${JSON.stringify(FILTER_PACK)}) warm(packs[id]);`,
-          ]
-        : []),
+      ...[...packs.keys()].flatMap((id) => {
+        const policy = id === FILTER_PACK ? "filter" : "waf";
+        return [`import { warm as warm_${id} } from ${file(policy)};`, `warm_${id}(packs[${JSON.stringify(id)}]);`];
+      }),
     );
   }
   // JSON.parse of one literal is read faster than an object literal of that size (V8 blog, "The cost of JavaScript in 2019").
