@@ -32,15 +32,16 @@ const asciiOf = (pair: string) => String.fromCharCode(((pair.charCodeAt(0) & 1) 
 export function readParameters(text: string, visitor: FieldVisitor): void {
   visitor.encoded(text);
   const decoded = /[%+]/.test(text) ? decodedField : asItIs;
-  for (let from = 0; from <= text.length; ) {
+  let equals = text.indexOf("=");
+  for (let from = 0, to: number; from < text.length; from = to + 1) {
     const end = text.indexOf("&", from);
-    const to = end === -1 ? text.length : end;
-    const equals = text.indexOf("=", from);
-    const at = equals === -1 || equals >= to ? -1 : equals;
+    to = end === -1 ? text.length : end;
+    // Looked for once for all pairs that have none: of n of them each would look to the text's end.
+    if (equals !== -1 && equals < from) equals = text.indexOf("=", from);
+    const at = equals < to ? equals : -1;
     const name = at > from ? decoded(text.slice(from, at)) : "";
     if (name) visitor.name(name);
     visitor.value(name, decoded(text.slice(at === -1 ? from : at + 1, to)));
-    from = to + 1;
   }
 }
 
