@@ -162,9 +162,9 @@ const QUIET = new Set(
 /** What may lead to percent escapes, or more blanks than one, in the values of a JSON text. */
 const UNPLAIN = /[%\\]| {2}/;
 
-/** In one parameter, or one cookie: where there is none, no name and no value has any. */
-const SECOND_IN_PARAMETER = /=[^&=]*=/;
-const SECOND_IN_COOKIE = /=[^;=]*=/;
+/** What a gate does not know of: a second `=` in one parameter, or cookie, which then is a part of its value; and more blanks than one. */
+const BEYOND_QUERY_GATE = /=[^&=]*=| {2}/;
+const BEYOND_COOKIE_GATE = /=[^;=]*=| {2}/;
 
 /** One request, each rule once. */
 export class Inspection {
@@ -194,7 +194,7 @@ export class Inspection {
   }
 
   #query(query: string): void {
-    if (!SECOND_IN_PARAMETER.test(query) && !this.#armed.tellsInQuery(query)) return;
+    if (!BEYOND_QUERY_GATE.test(query) && !this.#armed.tellsInQuery(query)) return;
     readParameters(query, this.#fields("query", !/[%+]/.test(query)));
   }
 
@@ -208,7 +208,7 @@ export class Inspection {
       if (quiet && !text.includes("{")) continue;
       const value = asBinary(text);
       if (name === "cookie") {
-        if (SECOND_IN_COOKIE.test(value) || this.#armed.tellsInCookies(value))
+        if (BEYOND_COOKIE_GATE.test(value) || this.#armed.tellsInCookies(value))
           readCookies(value, this.#fields("cookie", !/%| {2}/.test(value)));
       } else if (name === "user-agent") {
         this.#look("agent", "header", name, foldBlanks(value));

@@ -59,18 +59,24 @@ export class SingleRules {
   gates(variables: readonly PackTarget[], ways: readonly { separators: string; escapes: string }[]): Gate[] {
     const { rules, prefilter, chains } = this.pack;
     const telling = new Set<string>();
+    // That a rule has to be asked about every value.
+    let always = false;
     const atoms = prefilter.atoms.map(({ rule, masks: [mask], clauses, chain }) => {
       const targets = rules[rule]?.links[0]?.targets ?? [];
       if (!targets.some((target) => variables.some((one) => reads(target, one)))) return NOT_ASKED;
-      if (mask === undefined && clauses === 0) throw new Error("a rule that is asked about every value has no gate");
-      for (let at = chain; at !== 0; at = chains[at]?.before ?? 0)
-        for (const character of this.#transformations.triggers[chains[at]?.last as TransformationName] ?? "")
-          if (!/[A-Z]/.test(character)) telling.add(character);
+      if (mask === undefined && clauses === 0) always = true;
+      for (let at = chain; at !== 0; at = chains[at]?.before ?? 0) {
+        const trigger = this.#transformations.triggers[chains[at]?.last as TransformationName];
+        if (trigger === undefined) always = true;
+        // Words are found in any case.
+        for (const character of trigger ?? "") if (!/[A-Z]/.test(character)) telling.add(character);
+      }
       // One thing that it needs is enough.
       if (mask === undefined) return BY_WORDS;
       for (const character of prefilter.sets[31 - Math.clz32(mask)] as string) telling.add(character);
       return BY_CHARACTERS;
     });
+    if (always) return ways.map(() => () => true);
     const detector = this.#automaton.detector(
       prefilter.clausesOfWord.map((clauses) =>
         clauses.some((clause) => (clause & 3) === 0 && atoms[clause >> 2] === BY_WORDS),

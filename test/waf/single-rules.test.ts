@@ -29,6 +29,11 @@ const pieces = fc.constantFrom(
 );
 const values = fc.array(pieces, { maxLength: 6 }).map((all) => all.join(""));
 
+test("one rule alone has to be asked about every value, and looks at User-Agents", () => {
+  const always = pack.prefilter.atoms.filter(({ clauses, masks }) => clauses + masks.length === 0);
+  expect(always.map(({ rule }) => pack.rules[rule]?.message)).toEqual(["scanner"]);
+});
+
 describe("a gate", () => {
   test("dismisses nothing that a rule matches", () => {
     fc.assert(
