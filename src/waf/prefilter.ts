@@ -88,6 +88,8 @@ export class Prefilter {
   };
   #value = "";
   #found: Found[] = [];
+  /** What is to be forgotten when the next phase begins. */
+  readonly #seenNow: RecentValues<readonly Found[]>[] = [];
   #look = 0;
   /** By atom: the last look in which it was asked. */
   readonly #asked: Int32Array;
@@ -208,8 +210,9 @@ export class Prefilter {
   };
 
   /** A new phase of a request begins. */
-  begin(groups: Iterable<Group>): void {
-    for (const { seenNow } of groups) seenNow.clear();
+  begin(): void {
+    for (const seen of this.#seenNow) seen.clear();
+    this.#seenNow.length = 0;
   }
 
   /** What atoms match on `value`, of the group's. `recurs`: the like may come again in other requests. */
@@ -229,7 +232,9 @@ export class Prefilter {
       found = this.#found;
       this.#found = [];
     }
-    if (value.length <= LONGEST_SEEN) seen.set(value, found);
+    if (value.length > LONGEST_SEEN) return found;
+    if (!recurs && seen.size === 0) this.#seenNow.push(seen);
+    seen.set(value, found);
     return found;
   }
 
