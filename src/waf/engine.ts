@@ -47,7 +47,7 @@ export interface SeenPlace {
 
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
 const RECURRING =
-  /^(?:REMOTE_ADDR|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+  /^(?:REMOTE_ADDR|REQBODY_PROCESSOR|REQUEST_BODY_LENGTH|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
 /** Has the headers that rules are asked about whatever is in them. */
 const ORDINARY: WafRequest = {
@@ -190,7 +190,9 @@ export class Engine {
         selectors.set(selector, those.set(atom, [...(those.get(atom) ?? []), target]));
       }
     }
-    return [...reading].map(([collection, selectors]): CollectionGroups => {
+    // By name, so that those that often hold the same, such as REQUEST_URI and REQUEST_URI_RAW, follow each other.
+    const sorted = [...reading].sort(([a], [b]) => (a < b ? -1 : 1));
+    return sorted.map(([collection, selectors]): CollectionGroups => {
       const ofAll = selectors.get("");
       const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
