@@ -72,11 +72,14 @@ export class Automaton {
   }
 
   #report(state: number, value: string, at: number, hit: (word: number) => void): void {
-    const { firstEnd, ends, shorter, rests, foundIn } = this.#made as Made;
+    const { firstEnd, ends, shorter, rests, nexts, foundIn } = this.#made as Made;
     const scan = this.#scans;
+    const next = at < value.length ? lowered(value.charCodeAt(at)) : NONE;
     for (let ending = state; ending !== 0; ending = shorter[ending] as number) {
       for (let end = firstEnd[ending] as number; end < (firstEnd[ending + 1] as number); end++) {
-        if (foundIn[end] === scan) continue;
+        // A hundred words begin like `http://`, so that the next byte is worth a look of its own.
+        const wanted = nexts[end] as number;
+        if ((wanted !== next && wanted !== NONE) || foundIn[end] === scan) continue;
         if (!this.#continues(rests[end] as number, rests[end + 1] as number, value, at)) continue;
         foundIn[end] = scan;
         hit(ends[end] as number);
@@ -89,14 +92,17 @@ export class Automaton {
     if (at + to - from > value.length) return false;
     const tables = this.#tables;
     for (let rest = from; rest < to; rest++, at++) {
-      const byte = value.charCodeAt(at);
-      if (tables[rest] !== (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte)) return false;
+      if (tables[rest] !== lowered(value.charCodeAt(at))) return false;
     }
     return true;
   }
 }
 
+const lowered = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);
+
 const HEADER = 6;
+/** In place of a byte: there is none. */
+const NONE = 0x100;
 const END_BYTES = 5;
 
 interface Made {
@@ -108,6 +114,8 @@ interface Made {
   readonly ends: Uint16Array;
   /** By place in `ends`, and one more: where in the tables the rest of its word begins. */
   readonly rests: Uint32Array;
+  /** By place in `ends`: the first byte of that rest. */
+  readonly nexts: Uint16Array;
   /** By place in `ends`: the last scan that found it. */
   readonly foundIn: Float64Array;
   /** By state: the longest suffix of it in which a word ends, or 0. */
@@ -124,6 +132,7 @@ function make(tables: Uint8Array): Made {
   const firstEnd = new Uint16Array(states + 1);
   const ends = new Uint16Array(endCount);
   const rests = new Uint32Array(endCount + 1);
+  const nexts = new Uint16Array(endCount);
   rests[0] = endsAt + END_BYTES * endCount;
   for (let end = 0, state = 0; end <= endCount; end++) {
     const at = endsAt + END_BYTES * end;
@@ -132,6 +141,7 @@ function make(tables: Uint8Array): Made {
     if (end === endCount) break;
     ends[end] = word(at + 2);
     rests[end + 1] = (rests[end] as number) + (tables[at + 4] as number);
+    nexts[end] = tables[at + 4] === 0 ? NONE : (tables[rests[end] as number] as number);
   }
   let most = 0;
   for (let byte = 0; byte < 256; byte++) most = Math.max(most, tables[HEADER + byte] as number);
@@ -154,7 +164,7 @@ function make(tables: Uint8Array): Made {
       transitions[at] = child | (endsHere ? ENDS : 0);
     }
   }
-  return { transitions, shift, firstEnd, ends, rests, foundIn: new Float64Array(endCount), shorter };
+  return { transitions, shift, firstEnd, ends, rests, nexts, foundIn: new Float64Array(endCount), shorter };
 
   function hasEnd(state: number): boolean {
     return firstEnd[state] !== firstEnd[state + 1] || shorter[state] !== 0;
