@@ -46,15 +46,9 @@ export interface SeenPlace {
   readonly found: readonly Found[];
 }
 
-/** Collections to look at, and of their groups those that remember within one request. */
-export interface Looks {
-  readonly collections: readonly CollectionGroups[];
-  readonly forgetful: readonly Group[];
-}
-
 /** Names, and what a client sends with each of its requests. Not what people write into forms. */
 const RECURRING =
-  /^(?:REMOTE_ADDR|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+  /^(?:REMOTE_ADDR|REQBODY_PROCESSOR|REQUEST_BODY_LENGTH|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
 /** Has the headers that rules are asked about whatever is in them. */
 const ORDINARY: WafRequest = {
@@ -83,8 +77,8 @@ export class Engine {
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
   /** Of what is known from the start, and stays: looked at once, for all phases. */
-  readonly headGroups: Looks;
-  readonly groups: ReadonlyMap<Phase, Looks>;
+  readonly headGroups: readonly CollectionGroups[];
+  readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
   /** By rule: whether the prefilter finds it; and whether it finds only that the rule is to be asked. */
   readonly filtered: readonly boolean[];
   readonly guarded: readonly boolean[];
@@ -181,7 +175,7 @@ export class Engine {
   }
 
   /** What rules read, of those collections in those phases that are `wanted`. */
-  #looks(wanted: (phase: Phase, collection: string) => boolean): Looks {
+  #looks(wanted: (phase: Phase, collection: string) => boolean): CollectionGroups[] {
     const reading = new Map<string, Map<string, Map<number, readonly PackTarget[]>>>();
     const patterns = new Map<string, PackPattern>();
     for (const [atom, { rule }] of (this.pack.prefilter.atoms as readonly PackAtom[]).entries()) {
@@ -197,7 +191,9 @@ export class Engine {
         selectors.set(selector, those.set(atom, [...(those.get(atom) ?? []), target]));
       }
     }
-    const collections = [...reading].map(([collection, selectors]): CollectionGroups => {
+    // By name, so that those that often hold the same, such as REQUEST_URI and REQUEST_URI_RAW, follow each other.
+    const sorted = [...reading].sort(([a], [b]) => (a < b ? -1 : 1));
+    return sorted.map(([collection, selectors]): CollectionGroups => {
       const ofAll = selectors.get("");
       const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
@@ -214,14 +210,6 @@ export class Engine {
         }),
       };
     });
-    const forgetful = collections
-      .filter(({ before }) => !before)
-      .flatMap(({ all, byName, byPattern }) => [
-        ...(all ? [all] : []),
-        ...(byName?.values() ?? []),
-        ...byPattern.map(({ group }) => group),
-      ]);
-    return { collections, forgetful };
   }
 }
 

@@ -33,6 +33,8 @@ export interface Group {
   readonly needless: readonly number[];
   /** The bits of `wordless`. */
   readonly kinds: number;
+  /** Whether no atom can match on the empty value. */
+  readonly skipsEmpty: boolean;
   /** What was found in values of requests before. */
   readonly seen: RecentValues<readonly Found[]>;
   /** The same of the present phase of the present request. */
@@ -84,11 +86,14 @@ export class Prefilter {
     wordless: [],
     needless: [],
     kinds: 0,
+    skipsEmpty: true,
     seen: recentValues(),
     seenNow: recentValues(),
   };
   #value = "";
   #found: Found[] = [];
+  /** What is to be forgotten when the next phase begins. */
+  readonly #seenNow: RecentValues<readonly Found[]>[] = [];
   #look = 0;
   /** By atom: the last look in which it was asked. */
   readonly #asked: Int32Array;
@@ -105,6 +110,11 @@ export class Prefilter {
   readonly #maskAt: Int32Array;
   /** By chain: of its last transformation. */
   readonly #lastApplied: readonly Applied[];
+
+  // Of the value that was scanned last, whose words stay at the beginning of #words.
+  #scannedValue: string | undefined;
+  #wordsOfValue = 0;
+  #kindsOfValue = 0;
 
   // Of the present text: the words in it, and by atom the clauses that they fulfil.
   #text = 0;
@@ -183,6 +193,9 @@ export class Prefilter {
       wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
       needless: wordless.filter((atom) => of(atom).masks.length === 0),
       kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
+      skipsEmpty: those.every(
+        (atom) => of(atom).clauses + of(atom).masks.length > 0 && this.transform(of(atom).chain, "") === "",
+      ),
       seen: recentValues(),
       seenNow: recentValues(),
     };
@@ -211,12 +224,14 @@ export class Prefilter {
   };
 
   /** A new phase of a request begins. */
-  begin(groups: Iterable<Group>): void {
-    for (const { seenNow } of groups) seenNow.clear();
+  begin(): void {
+    for (const seen of this.#seenNow) seen.clear();
+    this.#seenNow.length = 0;
   }
 
   /** What atoms match on `value`, of the group's. `recurs`: the like may come again in other requests. */
   look(group: Group, value: string, recurs: boolean): readonly Found[] {
+    if (value === "" && group.skipsEmpty) return NOTHING;
     // One request's list of things says the same thing again and again, too.
     const seen = recurs ? group.seen : group.seenNow;
     const known = seen.get(value);
@@ -224,15 +239,23 @@ export class Prefilter {
     this.#group = group;
     this.#value = value;
     this.#look++;
-    this.#mask = this.#scan(value);
-    this.#settle(value);
+    // The same text in several collections, such as a request's target, is scanned once.
+    if (value !== this.#scannedValue) {
+      this.#mask = this.#scan(value);
+      this.#scannedValue = value;
+      this.#wordsOfValue = this.#wordCount;
+      this.#kindsOfValue = this.#automaton.kinds;
+    }
+    this.#settle(value, 0, this.#wordsOfValue, this.#kindsOfValue);
     if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
     let found = NOTHING;
     if (this.#found.length > 0) {
       found = this.#found;
       this.#found = [];
     }
-    if (value.length <= LONGEST_SEEN) seen.set(value, found);
+    if (value.length > LONGEST_SEEN) return found;
+    if (!recurs && seen.size === 0) this.#seenNow.push(seen);
+    seen.set(value, found);
     return found;
   }
 
@@ -247,20 +270,19 @@ export class Prefilter {
       let at = texts.indexOf(text);
       if (at === -1) {
         at = texts.push(text) - 1;
-        masks.push(this.#scan(text));
-        this.#settle(text);
+        masks.push(this.#scan(text, this.#wordsOfValue));
+        this.#settle(text, this.#wordsOfValue, this.#wordCount, this.#automaton.kinds);
       }
       this.#maskOf[chain] = masks[at] as number;
       this.#maskAt[chain] = this.#look;
     }
   }
 
-  /** Asks the atoms whose words and characters `text` has, of those that see it. */
-  #settle(text: string): void {
-    const mask = this.#automaton.kinds;
+  /** Asks the atoms whose words, those from `from` to `to`, and characters `text` has, of those that see it. */
+  #settle(text: string, from: number, to: number, mask: number): void {
     const { targets, wordless, needless, kinds } = this.#group;
     const number = ++this.#text;
-    for (let i = 0; i < this.#wordCount; i++) {
+    for (let i = from; i < to; i++) {
       const clauses = this.#clausesOfWord[this.#words[i] as number] as readonly number[];
       for (let j = 0; j < clauses.length; j++) {
         const clause = clauses[j] as number;
@@ -302,9 +324,9 @@ export class Prefilter {
       this.#found.push({ atom, rule, text: seen });
   }
 
-  /** Leaves the words in #words; returns the mask. */
-  #scan(text: string): number {
-    this.#wordCount = 0;
+  /** Leaves the words in #words, from there on; returns the mask. */
+  #scan(text: string, from = 0): number {
+    this.#wordCount = from;
     return this.#automaton.scan(text, this.#hit) | ALWAYS;
   }
 

@@ -37,9 +37,13 @@ export class RecentValues<Known> {
     this.#young.set(value, known);
   }
 
+  get size(): number {
+    return this.#young.size + this.#old.size;
+  }
+
   clear(): void {
-    if (this.#young.size > 0) this.#young.clear();
-    if (this.#old.size > 0) this.#old.clear();
+    this.#young.clear();
+    this.#old.clear();
     this.#characters = 0;
   }
 }

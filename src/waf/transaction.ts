@@ -1,6 +1,6 @@
 /** One request on its way through the rules. */
 import { Collections, type Variable } from "./collections.ts";
-import type { Engine, EngineOptions, Looks } from "./engine.ts";
+import type { CollectionGroups, Engine, EngineOptions } from "./engine.ts";
 import type { PackAction, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
 import { type Found, type Group, LONGEST_SEEN } from "./prefilter.ts";
 import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
@@ -123,11 +123,11 @@ export class Transaction {
     if (phase === 5 && !this.#responded && this.#engine.pack.settings.engine === "off") return;
     if (!this.#headSeen) this.#look(this.#engine.headGroups);
     this.#headSeen = true;
-    this.#look(this.#engine.groups.get(phase) as Looks);
+    this.#look(this.#engine.groups.get(phase) ?? []);
     const { rules } = this.#engine.pack;
     const { filtered } = this.#engine;
     for (let at = range[0]; at < range[1]; at++) {
-      if (filtered[at] ? this.#hits[at] === undefined : false) continue;
+      if (filtered[at] && this.#hits[at] === undefined) continue;
       if (this.#removed?.has(at)) continue;
       const rule = rules[at] as PackRule;
       if (!this.#matchesRule(rule, at)) continue;
@@ -152,9 +152,9 @@ export class Transaction {
     }
   }
 
-  #look({ collections, forgetful }: Looks): void {
-    this.#engine.prefilter.begin(forgetful);
+  #look(collections: readonly CollectionGroups[]): void {
     const { prefilter } = this.#engine;
+    prefilter.begin();
     for (const { number, before, all, byName, byPattern } of collections) {
       const variables = this.#collections.at(number);
       for (let place = 0; place < variables.length; place++) {
