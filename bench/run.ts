@@ -19,6 +19,7 @@ import { CONCURRENCY, measureRows, measureStart, ratios, summary } from "./measu
 import { cpuTimeAvailable, folder, gatewayCommand, nginxVersion, startWorkerd } from "./processes.ts";
 import { Progress } from "./progress.ts";
 import { PROOF_STEPS, proofFigures } from "./proofs.ts";
+import { measureReload } from "./reload.ts";
 import { type Figure, markdownReport, missed, plainReport, type Report } from "./report.ts";
 import { DISTANCE, type RowName, startOrigin, startRows } from "./rows.ts";
 import { DEBIAN_RULES, measureWaf, modsecurityAvailable, wafSteps } from "./waf.ts";
@@ -41,6 +42,7 @@ const PARTS = {
   key: "the check of an API key that the isolate knows",
   proofs: "proofs over 1,000 and 10,000 routes that meet, and the diff of two tables",
   explain: "gateway explain as a process, and gateway replay of a million lines",
+  reload: "from saving a file of routes/ to the first answer by it, at the stand of npm start",
 } as const;
 type Part = keyof typeof PARTS;
 
@@ -51,6 +53,8 @@ const START_ROUNDS = 15;
 const MIRROR_PACE = { rate: 100, rounds: 12, requests: 1_000 };
 /** Rounds of half a second for each row: what disturbs the machine meanwhile is in few of them. */
 const LEASED_PACE = { rate: 1_000, rounds: 40, requests: 500, turn: 500 };
+/** At which a machine of two cores, which also runs who asks and who is asked, is idle half of the time. */
+const IDLE_PACE = { rate: 250, rounds: 12, requests: 500 };
 
 const options = new Command("npm run bench --")
   .description("What the gateway costs in CPU time, against a bare fetch(request) Worker")
@@ -105,14 +109,19 @@ const rowNames = measuresCpu ? rowsWanted() : [];
 const workers = workersWanted();
 const startRounds = wanted("startup") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
 const atMost = (pace: Pace): Pace => ({ ...pace, rounds: Math.min(rounds, pace.rounds) });
-const paces = { mirror: atMost(MIRROR_PACE), latency: atMost(LEASED_PACE) };
-const latencyRows = { mirror: ["far", "far-again", "mirrored"], latency: ["bare", "leased"] } as const;
-const latencySteps = (["mirror", "latency"] as const).reduce(
-  (sum, part) => sum + (wanted(part) ? latencyRows[part].length + paces[part].rounds : 0),
+const paces = { mirror: atMost(MIRROR_PACE), latency: atMost(LEASED_PACE), idle: atMost(IDLE_PACE) };
+const latencyRows = {
+  mirror: ["far", "far-again", "mirrored"],
+  latency: ["bare", "leased"],
+  idle: ["bare", "leased"],
+} as const;
+const latencySteps = (["mirror", "latency", "idle"] as const).reduce(
+  (sum, part) => sum + (wanted(part === "idle" ? "latency" : part) ? latencyRows[part].length + paces[part].rounds : 0),
   0,
 );
 const keyRounds = wanted("key") && measuresCpu ? Math.min(rounds, START_ROUNDS) : 0;
 const explainRounds = wanted("explain") ? Math.min(rounds, START_ROUNDS) : 0;
+const reloadRounds = wanted("reload") ? Math.min(rounds, START_ROUNDS) : 0;
 const commandSteps = explainRounds > 0 ? explainRounds + 1 : 0;
 const wafBench = wanted("waf") && measuresCpu && existsSync(options.crs) ? wafOptions() : undefined;
 const progress = new Progress(
@@ -120,6 +129,7 @@ const progress = new Progress(
     rowNames.length * (rounds + 1) +
     latencySteps +
     commandSteps +
+    reloadRounds +
     2 * startRounds +
     (wanted("proofs") ? PROOF_STEPS : 0) +
     (wafBench ? wafSteps(wafBench) : 0),
@@ -146,6 +156,12 @@ if (keyRounds > 0) {
 }
 if (wanted("proofs")) figures.push(...proofFigures((what) => progress.step(what)));
 if (explainRounds > 0) figures.push(...(await commandFigures()));
+if (reloadRounds > 0) {
+  const { median: value, quartiles } = summary(
+    await measureReload(reloadRounds, () => progress.step("editing a file")),
+  );
+  figures.push({ name: "reload", label: "an edit is served after", unit: "ms", value, quartiles, target: 2_000 });
+}
 progress.end();
 
 const report: Report = {
@@ -283,16 +299,21 @@ function milliseconds(name: string, label: string, values: readonly number[], ta
 
 /** The limit's key is warm, and each isolate's first block is fetched before. */
 async function leasedLatency(): Promise<Figure[]> {
-  const [bare = [], leased = []] = await p99s(latencyRows.latency, paces.latency);
   notes.push(
-    `Added latency is that of the gateway with a leased limit against the bare Worker, each at ${LEASED_PACE.rate} requests per second by turns, in ${paces.latency.rounds} rounds of ${LEASED_PACE.requests} requests; the median of the rounds counts.`,
+    `Added latency is that of the gateway with a leased limit against the bare Worker, at ${LEASED_PACE.rate} requests per second each by turns, in ${paces.latency.rounds} rounds of ${LEASED_PACE.requests} requests, and at ${IDLE_PACE.rate} by lot, in ${paces.idle.rounds} rounds; the median of the rounds counts. Where an isolate, which has one thread, is near its most requests per second, that is the time in its queue.`,
   );
-  const added = leased.map((value, round) => value - (bare[round] as number));
-  return [
-    milliseconds("bare-p99", "bare Worker at 1,000 requests/s, p99 of latency", bare),
-    milliseconds("leased-p99", "gateway with a leased limit, p99 of latency", leased),
-    milliseconds("leased-p99-added", "p99 that it adds", added, 2),
-  ];
+  const figures = [];
+  for (const part of ["latency", "idle"] as const) {
+    const pace = paces[part];
+    const [bare = [], leased = []] = await p99s(latencyRows[part], pace);
+    const added = leased.map((value, round) => value - (bare[round] as number));
+    figures.push(
+      milliseconds(`bare-p99-${pace.rate}`, `bare Worker at ${pace.rate} requests/s, p99 of latency`, bare),
+      milliseconds(`leased-p99-${pace.rate}`, "gateway with a leased limit, p99 of latency", leased),
+      milliseconds(`leased-p99-added-${pace.rate}`, "p99 that it adds", added, part === "latency" ? 2 : undefined),
+    );
+  }
+  return figures;
 }
 
 async function mirrorLatency(): Promise<Figure[]> {

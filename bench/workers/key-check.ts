@@ -50,9 +50,10 @@ export default {
     const headers = new Headers(request.headers);
     headers.set("x-api-key", key);
     const asked = new Request("https://api.example.com/v1/orders", { headers });
+    const received = [...headers];
     const checks = url.pathname === "/key";
     for (let left = Number(url.searchParams.get("n")); left > 0; left--) {
-      const context = contextOf(asked);
+      const context = contextOf(asked, received);
       const answer = checks ? await policy(context, next) : await next();
       if (answer) return answer;
     }
@@ -60,10 +61,11 @@ export default {
   },
 };
 
-function contextOf(request: Request): GatewayContext {
+function contextOf(request: Request, received: Exchange["received"]): GatewayContext {
   const exchange = {
     route: { api: "orders" } as TableRoute,
     search: "",
+    received,
     upstream: new Headers(request.headers),
     responseEdits: [],
     record: { policies: [] },

@@ -109,13 +109,24 @@ export async function rotateKey(
   const until = Math.min(expires ?? Number.POSITIVE_INFINITY, now + overlap);
   const old: IndexedKey = { ...found, expires: until, rotated: made.record.id };
   const { hash, rotated: _, ...record } = old;
-  const write = redis.multi();
-  // Only if it is there: a key that was revoked meanwhile stays so.
-  write.set(recordKey(hash), JSON.stringify(record), { pxat: record.expires as number, xx: true });
-  write.hset(KEY_INDEX, { [id]: JSON.stringify(old) });
-  await write.exec();
-  return { ...made, old };
+  const lived = await redis.eval<string[], number>(
+    SHORTEN,
+    [recordKey(hash), KEY_INDEX],
+    [JSON.stringify(record), String(until), id, JSON.stringify(old)],
+  );
+  if (lived === 1) return { ...made, old };
+  await revokeKey(redis, made.record.id, now);
+  throw new Error(
+    `the key ${id} was revoked meanwhile, and so its successor is; make a new one with gateway keys create`,
+  );
 }
+
+// A key that somebody revokes at the same time stays revoked, in its record and in the index.
+const SHORTEN = `
+if redis.call("EXISTS", KEYS[1]) == 0 then return 0 end
+redis.call("SET", KEYS[1], ARGV[1], "PXAT", ARGV[2])
+redis.call("HSET", KEYS[2], ARGV[3], ARGV[4])
+return 1`;
 
 const lifetimeOf = ({ expires }: KeyRecord): { pxat: number } | undefined =>
   expires === undefined ? undefined : { pxat: expires };

@@ -1,5 +1,5 @@
 /** Where a request goes: the arm of a split. */
-import type { Exchange } from "../policies/contract.ts";
+import { type Exchange, receivedHeader } from "../policies/contract.ts";
 import { subscriberOf } from "../table/cidr.ts";
 import { chooseArm } from "../table/split.ts";
 import type { ArmAction, SplitAction, TableAction, TableArm } from "../table/table.ts";
@@ -72,5 +72,5 @@ function stickyKey(sticky: SplitAction["sticky"], exchange: Exchange, request: R
     });
     return [fresh, "new-cookie"];
   }
-  return [`${subscriberOf(exchange.clientAddress)}\n${request.headers.get("user-agent") ?? ""}`, "client"];
+  return [`${subscriberOf(exchange.clientAddress)}\n${receivedHeader(exchange, "user-agent") ?? ""}`, "client"];
 }

@@ -1,5 +1,5 @@
 /** Asking a cluster: one try after the other, each under its deadlines, until one has an answer to give. */
-import type { Exchange } from "../policies/contract.ts";
+import { type Exchange, receivedHeader } from "../policies/contract.ts";
 import { canHold, hold } from "../policies/held-body.ts";
 import type { ProblemCode } from "../table/problems.ts";
 import type { TableRetry, Timeouts } from "../table/table.ts";
@@ -131,7 +131,7 @@ export async function forward(exchange: Exchange, request: Request, course: Cour
   if (deadlines.ended || !answer) answer = { failed: deadlines.ended ?? "backend-missing" };
   if (!("response" in answer) || !deadlines.cutsBody) deadlines.disarm();
   const meant = choice && !("failed" in answer && OF_THE_CLIENT.has(answer.failed));
-  return { answer, ...(choice && { choice }), copy: meant ? sending.copy : undefined };
+  return { answer, copy: meant ? sending.copy : undefined, ...(choice && { choice }) };
 
   async function tryOnce(choice: Choice, asked: number, last: boolean): Promise<Answer> {
     const started = Date.now();
@@ -186,7 +186,7 @@ async function holdForRetry(
   const body = exchange.body === undefined ? request.body : exchange.body;
   if (!(body instanceof ReadableStream) || (methods && !methods.includes(request.method))) return;
   if (!canHold(body, request.body)) return;
-  const stated = request.headers.get("content-length");
+  const stated = receivedHeader(exchange, "content-length");
   if (stated === "0" || Number(stated ?? 0) > maxBody) return;
   deadlines.begin();
   const holding = hold(body, maxBody, stated).catch(() => deadlines.end("bad-request"));
@@ -222,7 +222,7 @@ async function ask(
     deadlines.probeAfter(timeouts.connect / 2, (giveUp) => void probeConnection(probe, timeouts.connect / 2, giveUp));
   }
   const log = (facts: { status: number } | { error: string }) =>
-    exchange.record.attempts.push({ backend, ...(region && { region }), ...facts, ms: Date.now() - started });
+    exchange.record.attempts.push({ backend, ...facts, ms: Date.now() - started, ...(region && { region }) });
   const fail = (failed: ProblemCode): Answer => {
     log({ error: failed });
     return { failed };

@@ -12,11 +12,12 @@ import {
   type GatewayEnv,
   type HeaderEdit,
   NotConfigured,
+  receivedHeader,
 } from "../policies/contract.ts";
 import { BodyLate } from "../policies/held-body.ts";
-import { type MatchResult, parametersOf } from "../table/match.ts";
+import type { MatchResult } from "../table/match.ts";
 import { type ProblemCode, type ProblemExtras, problemResponse, problems } from "../table/problems.ts";
-import type { RedirectAction, TableMatch, TableMirror, TableRoute } from "../table/table.ts";
+import type { RedirectAction, TableMirror, TableRoute } from "../table/table.ts";
 import type { Choice } from "../traffic/tries.ts";
 import { ASSERTION_HEADER } from "./assertion.ts";
 import { chooseAction } from "./choose.ts";
@@ -32,7 +33,7 @@ import { drawMirrors, fitting, sendMirror } from "./mirror.ts";
 import { redirectLocation } from "./redirect.ts";
 import { cookieValue, portOf, queryValue, type RequestTarget, readTarget } from "./request-target.ts";
 import { combined, rewrittenPath } from "./rewrite.ts";
-import { connectionEdits, receivedValue, upstreamHeaders } from "./upstream-headers.ts";
+import { connectionEdits, upstreamHeaders } from "./upstream-headers.ts";
 import { relay } from "./websocket.ts";
 
 /** Paths below this are the gateway's own and never match a route. */
@@ -61,7 +62,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
   let changeable: Response | undefined;
   const record: DecisionRecord = {
     v: 1,
-    time: new Date(started).toISOString(),
+    time: timestamp(started),
     id: crypto.randomUUID(),
     table: table.id,
     method: request.method,
@@ -114,13 +115,13 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     // Half of what iterating over them costs (measured). What is asked of each request is looked up here: a call of Headers takes 0.01 of
     // a bare request, a look at this list next to nothing.
     request.headers.forEach((value, name) => void received.push([name, value]));
-    const length = Number(receivedValue(received, "content-length") ?? 0);
+    const length = Number(receivedHeader({ received }, "content-length") ?? 0);
     if (length > table.gateway.maxBody) return refuse("body-too-large");
     if (UNSENT.has(request.method)) return refuse("method-not-allowed", { headers: { allow: SENT } });
     // workerd by itself puts Host into the URL as it came, also what would begin the path or the query there.
-    if (/[/?#]/.test(receivedValue(received, "host") ?? "")) return refuse("host-invalid");
+    if (/[/?#]/.test(receivedHeader({ received }, "host") ?? "")) return refuse("host-invalid");
     if (request.method === "GET" || request.method === "HEAD")
-      strayBody = length > 0 || receivedValue(received, "transfer-encoding") !== undefined;
+      strayBody = length > 0 || receivedHeader({ received }, "transfer-encoding") !== null;
 
     const found = match(target);
     const route = found.kind === "route" ? (table.routes.at(found.route) as TableRoute) : isolate.unmatched;
@@ -131,12 +132,10 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     if (!upstream) return refuse("bad-request", { detail: "A header has a control character." });
     const exchange: Exchange = {
       route,
-      ...(matched && { match: matched }),
       path: target.path,
       search: target.search,
       host: target.host,
       scheme: target.scheme,
-      parameters: matched ? parametersFor(matched, target.path) : {},
       total: (route.timeouts ?? table.gateway.timeouts).total,
       clientAddress: record.client,
       received,
@@ -144,6 +143,8 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
       responseEdits: edits,
       record,
       waitUntil: (work) => c.executionCtx.waitUntil(work),
+      // At the end: V8 defines what follows a spread property by property in its runtime (0.01 of a bare request, measured).
+      ...(matched && { match: matched }),
     };
     c.set("exchange", exchange);
     return runPolicies(c, isolate.policiesOf(route), () => act(exchange, target, found));
@@ -152,6 +153,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
   function match(target: RequestTarget): MatchResult {
     const { headers } = request;
     const view = {
+      method: request.method,
       scheme: target.scheme,
       port: portOf(target),
       host: target.host,
@@ -167,7 +169,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
       const found = isolate.matcher.match({ ...view, method: asked });
       if (found.kind === "route" && isolate.answersPreflight(table.routes.at(found.route) as TableRoute)) return found;
     }
-    return isolate.matcher.match({ ...view, method: request.method });
+    return isolate.matcher.match(view);
   }
 
   async function act(exchange: Exchange, target: RequestTarget, found: MatchResult): Promise<Response> {
@@ -300,7 +302,7 @@ async function answer(c: GatewayContext, isolate: Isolate, departure: Departure)
     const path = rewrittenPath(target.path, rewrite.path, exchange.match?.path);
     const search = exchange.upstreamSearch ?? target.search;
     const url = `${origin}${ingress.path}${backend.path ?? ""}${path}${search}`;
-    return { backend: backend.name, ...(cluster.region && { region: cluster.region }), url, ingress, headers };
+    return { backend: backend.name, url, ingress, headers, ...(cluster.region && { region: cluster.region }) };
   }
 
   function redirect(action: RedirectAction, target: RequestTarget, exchange: Exchange, listener?: number): Response {
@@ -383,9 +385,6 @@ function laterThan({ failed, retryAfter }: Extract<Answer, { failed: unknown }>)
 // The platform ends what runs on after the answer then (Workers, waitUntil).
 const LONGEST_MIRROR = 30_000;
 
-const parametersFor = ({ path: declared }: TableMatch, path: string): Record<string, string> =>
-  declared.kind !== "regex" && declared.value.includes("{") ? parametersOf(declared.value, path) : {};
-
 /** Hono's own way to run middleware (a response before next() answers; c.res after it can be replaced), over one route's list. */
 async function runPolicies(
   c: GatewayContext,
@@ -412,6 +411,19 @@ function edited(response: Response, edits: readonly HeaderEdit[], changeable: bo
   const { headers } = copy;
   for (const edit of edits) editHeader(headers, edit);
   return copy;
+}
+
+let second = Number.NaN;
+let written = "";
+
+/** RFC 3339, with milliseconds. Most requests come in a second that has been written before. */
+function timestamp(now: number): string {
+  const milliseconds = now % 1_000;
+  if (now - milliseconds !== second) {
+    second = now - milliseconds;
+    written = new Date(second).toISOString().slice(0, -4);
+  }
+  return `${written}${String(milliseconds).padStart(3, "0")}Z`;
 }
 
 /** JSON as a header can carry it: everything outside of ASCII as a JSON escape. */

@@ -2,7 +2,7 @@
  * The request's body on its way to a cluster. It is moved here and not by `fetch` alone, which tells neither when all of it is sent nor
  * which of the two ends broke off.
  */
-import type { Exchange } from "../policies/contract.ts";
+import { type Exchange, receivedHeader } from "../policies/contract.ts";
 import type { ProblemCode } from "../table/problems.ts";
 
 export interface Upload {
@@ -27,7 +27,7 @@ export function upload(
   end: (why: ProblemCode) => void,
   copied = 0,
 ): Upload {
-  const stated = request.headers.get("content-length");
+  const stated = receivedHeader(exchange, "content-length");
   // An empty body is a stream as well, which could not be sent twice, nor with GET.
   const body = stated === "0" ? null : exchange.body !== undefined ? exchange.body : request.body;
   if (!(body instanceof ReadableStream)) {

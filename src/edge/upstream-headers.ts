@@ -1,5 +1,5 @@
 /** The headers that a cluster gets: the client's, less what is for this hop, less what only the gateway may say. And the way back. */
-import { type Exchange, type HeaderEdit, removeCookie } from "../policies/contract.ts";
+import { type Exchange, type HeaderEdit, receivedHeader, removeCookie } from "../policies/contract.ts";
 import type { EdgeTable } from "../table/table.ts";
 import type { RequestTarget } from "./request-target.ts";
 
@@ -22,10 +22,10 @@ export function upstreamHeaders(
     if (CONTROL.test(value)) return undefined;
     if (isStripped(name)) upstream.delete(name);
   }
-  for (const name of listedInConnection(receivedValue(received, "connection"))) upstream.delete(name);
+  for (const name of listedInConnection(receivedHeader({ received }, "connection"))) upstream.delete(name);
   for (const name of overrideCookies) removeCookie(upstream, name);
   if (client !== "") {
-    const came = settings.forwardedFor === "append" ? receivedValue(received, "x-forwarded-for") : undefined;
+    const came = settings.forwardedFor === "append" ? receivedHeader({ received }, "x-forwarded-for") : null;
     upstream.set("x-forwarded-for", came ? `${came}, ${client}` : client);
     upstream.set("x-real-ip", client);
   }
@@ -33,12 +33,6 @@ export function upstreamHeaders(
   upstream.set("x-forwarded-proto", target.scheme);
   return upstream;
 }
-
-/** Of one of the request's headers as they came; its name in lower case. */
-export const receivedValue = (received: Exchange["received"], name: string): string | undefined => {
-  for (const header of received) if (header[0] === name) return header[1];
-  return undefined;
-};
 
 /**
  * Takes out of a cluster's answer what is for its connection with the gateway alone. The runtime does so by itself with Connection,

@@ -179,7 +179,7 @@ export const authenticator: MakeAuthenticator<ApiKeyConfig> = (config, runtime) 
   return {
     authenticate(c: GatewayContext): Authentication | Promise<Authentication> {
       const exchange = c.get("exchange");
-      const key = readCredential(places, c.req.raw.headers, exchange.search);
+      const key = readCredential(places, exchange);
       if (key === undefined) return config.optional ? ANONYMOUS : keyMissing(exchange);
       if (typeof key === "object") return deny(exchange, "conflict");
       const now = runtime.now();

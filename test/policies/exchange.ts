@@ -33,7 +33,6 @@ export function exchangeFor(request: Request, overrides: Partial<Exchange> = {})
     search: url.search,
     host: url.hostname,
     scheme: url.protocol.slice(0, -1),
-    parameters: {},
     clientAddress: "192.0.2.1",
     received: [...request.headers],
     upstream,

@@ -422,19 +422,19 @@ describe("a store that fails", () => {
   it("keeps no request longer than the timeout, whoever asked", async () => {
     vi.useRealTimers();
     store.there = 10_000;
-    const request = start({ ...LEASED, timeout: "100ms", onStoreFailure: "open" });
+    const request = start({ ...LEASED, timeout: "400ms", onStoreFailure: "open" });
     const waits = await times(30, async () => {
       const started = performance.now();
       expect((await request()).passed).toBe(true);
       return performance.now() - started;
     });
-    expect(Math.max(...waits)).toBeGreaterThan(90);
-    expect(Math.max(...waits)).toBeLessThan(250);
+    expect(Math.max(...waits)).toBeGreaterThan(390);
+    expect(Math.max(...waits)).toBeLessThan(1_500);
     expect(store.requests).toHaveLength(1);
     // From then on nobody waits.
     const started = performance.now();
     await times(30, () => request());
-    expect(performance.now() - started).toBeLessThan(90);
+    expect(performance.now() - started).toBeLessThan(390);
     expect(store.requests).toHaveLength(1);
   });
 
@@ -451,14 +451,14 @@ describe("a store that fails", () => {
     // The first call brings what the first request needs, the second one comes too late for the others.
     expect(results.filter(({ why }) => why === undefined)).toHaveLength(1);
     expect(results.filter(({ why }) => why === "timeout")).toHaveLength(19);
-    expect(Math.max(...results.map(({ ms }) => ms))).toBeLessThan(550);
+    expect(Math.max(...results.map(({ ms }) => ms))).toBeLessThan(670);
     expect(store.requests).toHaveLength(2);
   });
 
   it("keeps nobody waiting for a call that is under way, once another one has failed", async () => {
     vi.useRealTimers();
-    store.there = 300;
-    const request = start({ ...LEASED, timeout: "400ms", onStoreFailure: "open" });
+    store.there = 900;
+    const request = start({ ...LEASED, timeout: "1200ms", onStoreFailure: "open" });
     const slow = request({ clientAddress: "192.0.2.1" });
     await scheduler.wait(20);
     store.broken = true;
@@ -466,7 +466,7 @@ describe("a store that fails", () => {
     const started = performance.now();
     const { exchange } = await request({ clientAddress: "192.0.2.1" });
     expect(exchange.record.policies[0]?.facts).toMatchObject({ why: "paused" });
-    expect(performance.now() - started).toBeLessThan(150);
+    expect(performance.now() - started).toBeLessThan(600);
     expect((await slow).passed).toBe(true);
   });
 });

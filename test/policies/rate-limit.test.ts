@@ -689,14 +689,14 @@ describe("a store that fails", () => {
     store.broken = (signal) => {
       asked.push(performance.now() - started);
       if (asked.length > 1) return neverAnswers(signal);
-      return scheduler.wait(150).then(() => Response.json({ error: "NOSCRIPT No matching script." }, { status: 400 }));
+      return scheduler.wait(500).then(() => Response.json({ error: "NOSCRIPT No matching script." }, { status: 400 }));
     };
     vi.useRealTimers();
-    const options = { limit: 100, window: "1m", timeout: "200ms", onStoreFailure: "open" } as const;
+    const options = { limit: 100, window: "1m", timeout: "600ms", onStoreFailure: "open" } as const;
     const { exchange } = await start(options)(get());
     expect(exchange.record.policies[0]?.facts).toMatchObject({ why: "timeout" });
     expect(asked).toHaveLength(2);
-    expect(performance.now() - started).toBeLessThan(340);
+    expect(performance.now() - started).toBeLessThan(1_000);
   });
 
   it("takes no answer away when it fails to take back", async () => {

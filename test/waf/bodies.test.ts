@@ -431,7 +431,8 @@ describe("every reader", () => {
         const body = head + pump.repeat(Math.ceil(100_000 / pump.length));
         const started = performance.now();
         readers[name](body);
-        expect(performance.now() - started, JSON.stringify([head, pump])).toBeLessThan(300);
+        // In the square of the body it would be several seconds on any machine.
+        expect(performance.now() - started, JSON.stringify([head, pump])).toBeLessThan(1_000);
       }
     }
   });
