@@ -219,12 +219,17 @@ waf
     const { compileForReport, lineOf, parsedRequest, requestText, testRequest } = await import(
       "./build/waf-commands.ts"
     );
+    const { rules, setup, paranoia, allowUnsupported } = options;
+    if (rules === undefined && (setup ?? paranoia ?? allowUnsupported) !== undefined)
+      program.error(
+        "error: --setup, --paranoia and --allow-unsupported are about a folder of rules: name it with --rules",
+      );
     const parsed = parsedRequest(requestText(request));
     let tested: WafTested;
-    if (options.rules === undefined) {
+    if (rules === undefined) {
       tested = (await import("./build/filter-commands.ts")).testByFilter(parsed);
     } else {
-      const { report, compiled } = compileForReport(options.rules, { ...options, messages: true });
+      const { report, compiled } = compileForReport(rules, { ...options, messages: true });
       if (!report.ok) {
         for (const problem of report.problems) process.stderr.write(`${lineOf(problem)}\n`);
         process.exitCode = 1;
