@@ -24,6 +24,9 @@ export interface Group {
   readonly targets: readonly (readonly PackTarget[] | undefined)[];
   /** Chains that are to be scanned, but for the empty one. */
   readonly scanned: readonly number[];
+  /** Of these, the ones that may change any value; and the least length of one that matters behind them. */
+  readonly ofAny: readonly number[];
+  readonly shortest: number;
   /** Bits of which a value must have one, for any of these chains to change it. */
   readonly triggers: number;
   /** By chain: bytes that a value must have, for any word of the chain's atoms to be in what becomes of it. */
@@ -80,6 +83,8 @@ export class Prefilter {
   #group: Group = {
     targets: [],
     scanned: [],
+    ofAny: [],
+    shortest: 0,
     triggers: 0,
     least: [],
     wordless: [],
@@ -177,16 +182,20 @@ export class Prefilter {
     const those = [...reading.keys()];
     const wordless = those.filter((atom) => of(atom).clauses === 0);
     const scanned = [...new Set(those.map((atom) => of(atom).scanned))].filter((chain) => chain !== 0);
+    const ofAny = scanned.filter((chain) => ((this.#scanTriggers[chain] as number) & ALWAYS) !== 0);
+    const least = this.#chains.map((_, chain) =>
+      this.#lengthNeeded(
+        chain,
+        Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
+      ),
+    );
     return {
       targets: this.#atoms.map((_, atom) => reading.get(atom)),
       scanned,
+      ofAny,
+      shortest: Math.min(...ofAny.map((chain) => least[chain] as number)),
       triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
-      least: this.#chains.map((_, chain) =>
-        this.#lengthNeeded(
-          chain,
-          Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
-        ),
-      ),
+      least,
       wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
       needless: wordless.filter((atom) => of(atom).masks.length === 0),
       kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
@@ -244,7 +253,10 @@ export class Prefilter {
       this.#kindsOfValue = this.#automaton.kinds;
     }
     this.#settle(value, 0, this.#wordsOfValue, this.#kindsOfValue);
-    if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
+    const triggered = this.#mask & group.triggers;
+    if (triggered === ALWAYS) {
+      if (value.length >= group.shortest) this.#lookTransformed(group.ofAny, group.least, value);
+    } else if (triggered !== 0) this.#lookTransformed(group.scanned, group.least, value);
     let found = NOTHING;
     if (this.#found.length > 0) {
       found = this.#found;
@@ -256,7 +268,7 @@ export class Prefilter {
     return found;
   }
 
-  #lookTransformed({ scanned, least }: Group, value: string): void {
+  #lookTransformed(scanned: readonly number[], least: readonly number[], value: string): void {
     const texts = [value];
     const masks = [this.#mask];
     for (let i = 0; i < scanned.length; i++) {
