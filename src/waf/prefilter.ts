@@ -78,6 +78,8 @@ export class Prefilter {
   readonly #ownTriggers: readonly number[];
   /** By chain: the bits without which it changes nothing but the case of letters. */
   readonly #scanTriggers: readonly number[];
+  /** By chain: what it makes of the empty value. */
+  readonly #ofEmpty: readonly string[];
 
   // Of the present look: what is asked of which value, and what was found.
   #group: Group = {
@@ -160,6 +162,7 @@ export class Prefilter {
       scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
     }
     this.#scanTriggers = scanTriggers;
+    this.#ofEmpty = pack.chains.map((_, chain) => this.transform(chain, ""));
     this.#automaton = new Automaton(pack.tables, masksOf(triggering.slice(0, 30)), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
@@ -178,30 +181,40 @@ export class Prefilter {
 
   /** The group of these atoms, each with the targets that it reads the values of. */
   group(reading: ReadonlyMap<number, readonly PackTarget[]>): Group {
-    const of = (atom: number) => this.#atoms[atom] as PackAtom;
-    const those = [...reading.keys()];
-    const wordless = those.filter((atom) => of(atom).clauses === 0);
-    const scanned = [...new Set(those.map((atom) => of(atom).scanned))].filter((chain) => chain !== 0);
+    const targets = new Array<readonly PackTarget[] | undefined>(this.#atoms.length).fill(undefined);
+    const least = new Array<number>(this.#chains.length).fill(0);
+    const wordless = new Array<readonly number[]>(32).fill([]);
+    const needless: number[] = [];
+    const scanned: number[] = [];
+    let kinds = 0;
+    let skipsEmpty = true;
+    for (const [atom, those] of reading) {
+      const { chain, scanned: read, clauses, masks, least: length = 1 } = this.#atoms[atom] as PackAtom;
+      targets[atom] = those;
+      if (read !== 0 && !scanned.includes(read)) scanned.push(read);
+      least[read] = Math.min(least[read] || length, length);
+      const [mask] = masks;
+      if (clauses === 0 && mask === undefined) needless.push(atom);
+      else if (clauses === 0 && mask !== undefined) {
+        const bit = 31 - Math.clz32(mask);
+        wordless[bit] = [...(wordless[bit] as readonly number[]), atom];
+        kinds |= mask;
+      }
+      skipsEmpty &&= clauses + masks.length > 0 && this.#ofEmpty[chain] === "";
+    }
+    for (const chain of scanned) least[chain] = this.#lengthNeeded(chain, least[chain] as number);
     const ofAny = scanned.filter((chain) => ((this.#scanTriggers[chain] as number) & ALWAYS) !== 0);
-    const least = this.#chains.map((_, chain) =>
-      this.#lengthNeeded(
-        chain,
-        Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
-      ),
-    );
     return {
-      targets: this.#atoms.map((_, atom) => reading.get(atom)),
+      targets,
       scanned,
       ofAny,
       shortest: Math.min(...ofAny.map((chain) => least[chain] as number)),
       triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
       least,
-      wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
-      needless: wordless.filter((atom) => of(atom).masks.length === 0),
-      kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
-      skipsEmpty: those.every(
-        (atom) => of(atom).clauses + of(atom).masks.length > 0 && this.transform(of(atom).chain, "") === "",
-      ),
+      wordless,
+      needless,
+      kinds,
+      skipsEmpty,
       seen: recentValues(),
       seenNow: recentValues(),
     };
