@@ -173,15 +173,24 @@ function cookies(of: Collections): Variable[] {
   const members: Variable[] = [];
   for (const header of of.of("REQUEST_HEADERS")) {
     if (header.key !== "cookie") continue;
-    for (const pair of header.value.split(";")) {
-      const trimmed = pair.replace(/^\s+/, "");
-      if (trimmed === "") continue;
-      const at = trimmed.indexOf("=");
-      members.push(variable(at === -1 ? [trimmed, ""] : [trimmed.slice(0, at), trimmed.slice(at + 1)]));
+    const { value } = header;
+    for (let from = 0; from < value.length; ) {
+      const found = value.indexOf(";", from);
+      const to = found === -1 ? value.length : found;
+      while (from < to && isSpace(value.charCodeAt(from))) from++;
+      if (from < to) {
+        const equals = value.indexOf("=", from);
+        const end = equals === -1 || equals > to ? to : equals;
+        members.push(variable([value.slice(from, end), value.slice(end + 1, to)]));
+      }
+      from = to + 1;
     }
   }
   return members;
 }
+
+/** C's isspace. */
+const isSpace = (code: number): boolean => code === 0x20 || (code >= 0x09 && code <= 0x0d);
 
 const multipartFlag = (name: keyof MultipartFlags) => (of: Collections) => flag(of.body.multipart?.flags[name]);
 

@@ -24,6 +24,9 @@ export interface Group {
   readonly targets: readonly (readonly PackTarget[] | undefined)[];
   /** Chains that are to be scanned, but for the empty one. */
   readonly scanned: readonly number[];
+  /** Of these, the ones that may change any value; and the least length of one that matters behind them. */
+  readonly ofAny: readonly number[];
+  readonly shortest: number;
   /** Bits of which a value must have one, for any of these chains to change it. */
   readonly triggers: number;
   /** By chain: bytes that a value must have, for any word of the chain's atoms to be in what becomes of it. */
@@ -76,11 +79,15 @@ export class Prefilter {
   readonly #ownTriggers: readonly number[];
   /** By chain: the bits without which it changes nothing but the case of letters. */
   readonly #scanTriggers: readonly number[];
+  /** By chain: what it makes of the empty value. */
+  readonly #ofEmpty: readonly string[];
 
   // Of the present look: what is asked of which value, and what was found.
   #group: Group = {
     targets: [],
     scanned: [],
+    ofAny: [],
+    shortest: 0,
     triggers: 0,
     least: [],
     wordless: [],
@@ -158,6 +165,7 @@ export class Prefilter {
       scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
     }
     this.#scanTriggers = scanTriggers;
+    this.#ofEmpty = pack.chains.map((_, chain) => this.transform(chain, ""));
     this.#automaton = new Automaton(pack.tables, masksOf(triggering.slice(0, 30)), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
@@ -176,26 +184,40 @@ export class Prefilter {
 
   /** The group of these atoms, each with the targets that it reads the values of. */
   group(reading: ReadonlyMap<number, readonly PackTarget[]>): Group {
-    const of = (atom: number) => this.#atoms[atom] as PackAtom;
-    const those = [...reading.keys()];
-    const wordless = those.filter((atom) => of(atom).clauses === 0);
-    const scanned = [...new Set(those.map((atom) => of(atom).scanned))].filter((chain) => chain !== 0);
+    const targets = new Array<readonly PackTarget[] | undefined>(this.#atoms.length).fill(undefined);
+    const least = new Array<number>(this.#chains.length).fill(0);
+    const wordless = new Array<readonly number[]>(32).fill([]);
+    const needless: number[] = [];
+    const scanned: number[] = [];
+    let kinds = 0;
+    let skipsEmpty = true;
+    for (const [atom, those] of reading) {
+      const { chain, scanned: read, clauses, masks, least: length = 1 } = this.#atoms[atom] as PackAtom;
+      targets[atom] = those;
+      if (read !== 0 && !scanned.includes(read)) scanned.push(read);
+      least[read] = Math.min(least[read] || length, length);
+      const [mask] = masks;
+      if (clauses === 0 && mask === undefined) needless.push(atom);
+      else if (clauses === 0 && mask !== undefined) {
+        const bit = 31 - Math.clz32(mask);
+        wordless[bit] = [...(wordless[bit] as readonly number[]), atom];
+        kinds |= mask;
+      }
+      skipsEmpty &&= clauses + masks.length > 0 && this.#ofEmpty[chain] === "";
+    }
+    for (const chain of scanned) least[chain] = this.#lengthNeeded(chain, least[chain] as number);
+    const ofAny = scanned.filter((chain) => ((this.#scanTriggers[chain] as number) & ALWAYS) !== 0);
     return {
-      targets: this.#atoms.map((_, atom) => reading.get(atom)),
+      targets,
       scanned,
+      ofAny,
+      shortest: Math.min(...ofAny.map((chain) => least[chain] as number)),
       triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
-      least: this.#chains.map((_, chain) =>
-        this.#lengthNeeded(
-          chain,
-          Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
-        ),
-      ),
-      wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
-      needless: wordless.filter((atom) => of(atom).masks.length === 0),
-      kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
-      skipsEmpty: those.every(
-        (atom) => of(atom).clauses + of(atom).masks.length > 0 && this.transform(of(atom).chain, "") === "",
-      ),
+      least,
+      wordless,
+      needless,
+      kinds,
+      skipsEmpty,
       seen: recentValues(),
       seenNow: recentValues(),
     };
@@ -247,7 +269,10 @@ export class Prefilter {
       this.#kindsOfValue = this.#automaton.kinds;
     }
     this.#settle(value, 0, this.#wordsOfValue, this.#kindsOfValue);
-    if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
+    const triggered = this.#mask & group.triggers;
+    if (triggered === ALWAYS) {
+      if (value.length >= group.shortest) this.#lookTransformed(group.ofAny, group.least, value);
+    } else if (triggered !== 0) this.#lookTransformed(group.scanned, group.least, value);
     let found = NOTHING;
     if (this.#found.length > 0) {
       found = this.#found;
@@ -259,7 +284,7 @@ export class Prefilter {
     return found;
   }
 
-  #lookTransformed({ scanned, least }: Group, value: string): void {
+  #lookTransformed(scanned: readonly number[], least: readonly number[], value: string): void {
     const texts = [value];
     const masks = [this.#mask];
     for (let i = 0; i < scanned.length; i++) {

@@ -10,7 +10,7 @@ const NO_HITS: readonly Hit[] = [];
 const NO_MATCHES: readonly MatchedVariable[] = [];
 const GROUPS = Array.from({ length: 10 }, (_, group) => `tx.${group}`);
 /** Of a collection, the places at which values are told from those of the last request. */
-const MOST_PLACES = 64;
+const MOST_PLACES = 1_024;
 /** Most variables that one link tells of: a record is no copy of the request. */
 const MOST_TOLD = 20;
 
