@@ -11,11 +11,7 @@ import { RecentValues } from "./recent-values.ts";
 import type { TransformationName, Transformations } from "./transformations.ts";
 
 /** The rules that read one variable. */
-export interface Reading {
-  readonly group: Group;
-  /** What was found in its values is remembered, as the like of them comes again in other requests. */
-  readonly recurs: boolean;
-}
+export type Reading = Group;
 
 /** For what hardly comes again: to scan a short value takes less time than to look it up (20 and 100 ns for 20 bytes). */
 class NoValues extends RecentValues<readonly Found[]> {
@@ -41,14 +37,18 @@ export class SingleRules {
     this.#prefilter = new Prefilter(pack, operator, transformations);
   }
 
-  /** The rules that read `variable`: the members of a collection, or the one that it names. */
+  /**
+   * The rules that read `variable`: the members of a collection, or the one that it names.
+   * @param recurs what is found in its values is remembered, as the like of them comes again in other requests
+   */
   reading(variable: PackTarget, recurs: boolean): Reading {
     const { rules, prefilter } = this.pack;
     const targets = prefilter.atoms.flatMap(({ rule }, atom) => {
       const those = rules[rule]?.links[0]?.targets.filter((target) => reads(target, variable));
       return those && those.length > 0 ? [[atom, those] as const] : [];
     });
-    return { group: { ...this.#prefilter.group(new Map(targets)), seenNow: new NoValues(() => 0) }, recurs };
+    const group = this.#prefilter.group(new Map(targets));
+    return recurs ? group : { ...group, seen: new NoValues(() => 0) };
   }
 
   /**
@@ -89,8 +89,9 @@ export class SingleRules {
   }
 
   /** What matches on `value`, a string of bytes; by the rules' places in the pack. */
-  look({ group, recurs }: Reading, value: string): readonly Found[] {
-    return this.#prefilter.look(group, value, recurs);
+  look(reading: Reading, value: string): readonly Found[] {
+    // As to what is remembered, all values are alike: a request is no unit here.
+    return this.#prefilter.look(reading, value, true);
   }
 }
 
