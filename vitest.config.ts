@@ -5,6 +5,7 @@ import { defineConfig } from "vitest/config";
 declare module "vitest" {
   interface ProvidedContext {
     fuzzSeed: number;
+    filterPack: { json: string; bytes: number[] };
   }
 }
 
@@ -33,6 +34,7 @@ export default defineConfig({
         test: {
           ...drawn,
           name: "edge",
+          globalSetup: ["test/filter-pack.ts"],
           include: ["test/{table,policies,edge}/**/*.test.ts"],
           isolate: false,
           testTimeout: 30_000,

@@ -8,6 +8,7 @@ import { redisServerAvailable, startEmbeddedRedis, startRedisServer } from "../s
 import type { Row } from "./measure.ts";
 import type { OriginOptions } from "./origin.ts";
 import { type Running, startNginx, startWorkerd } from "./processes.ts";
+import { HEADERS } from "./waf-requests.ts";
 
 /**
  * - `bare`, `hono`, `nginx`: proxies that do nothing else
@@ -79,20 +80,11 @@ export async function startRows(names: readonly RowName[], nginx: boolean): Prom
   return Promise.all(names.map((name) => rows[name]()));
 }
 
-/** Ten headers that browsers send, and the token. */
+/** With one more header that browsers send, and the token. */
 function requestFor(target: string, token: string): string {
   return [
     `GET ${target} HTTP/1.1`,
-    "Host: api.example.com",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
-    "Accept: application/json",
-    "Accept-Language: en-GB,en;q=0.9,de;q=0.8",
-    "Accept-Encoding: gzip, deflate, br, zstd",
-    "Referer: https://shop.example.com/account/orders",
-    "Cookie: session=8f14e45fceea167a5a36dedd4bea2543; theme=dark; consent=1",
-    'Sec-CH-UA: "Chromium";v="142", "Not;A=Brand";v="24"',
-    'Sec-CH-UA-Platform: "Linux"',
-    "Sec-Fetch-Mode: cors",
+    ...HEADERS,
     "Sec-Fetch-Site: same-site",
     `Authorization: Bearer ${token}`,
     "",

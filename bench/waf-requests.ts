@@ -4,7 +4,7 @@
 export type WafRequestText = string;
 
 /** Ten headers that browsers send. */
-const HEADERS = [
+export const HEADERS: readonly string[] = [
   "Host: api.example.com",
   "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
   "Accept: application/json",

@@ -7,10 +7,12 @@ import { dirname, join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { type BuildFailure, build, type Metafile } from "esbuild";
 import type { MemberPolicy } from "../policies/contract.ts";
+import { FILTER_PACK } from "../policies/filter-inspection.ts";
 import { indexMatches } from "../table/match.ts";
 import { routesText } from "../table/routes.ts";
 import type { PolicyName, RouteTable } from "../table/table.ts";
 import type { Compiled } from "./compile.ts";
+import { leanRatelimit } from "./lean-ratelimit.ts";
 import { ConfigurationRefused, shown } from "./problem.ts";
 import { portcullisImport, SOURCES } from "./read.ts";
 import { registry } from "./registry.ts";
@@ -78,7 +80,7 @@ async function bundleWorker({ table, module, packs }: Compiled): Promise<{ text:
       charset: "utf8",
       legalComments: "none",
       external: ["cloudflare:*", "node:*"],
-      plugins: [portcullisImport],
+      plugins: [portcullisImport, leanRatelimit],
       nodePaths: [join(SOURCES, "..", "node_modules")],
       logLevel: "silent",
     });
@@ -126,9 +128,11 @@ export function entryOf(table: RouteTable, routes: string, packs: Compiled["pack
     });
     lines.push(
       `import { decodePack } from ${source("waf/pack-encoding.ts")};`,
-      `import { warm } from ${source("policies/waf.ts")};`,
       `const packs = { ${decoded.join(", ")} };`,
-      "for (const pack of Object.values(packs)) warm(pack);",
+      ...[...packs.keys()].flatMap((id) => {
+        const policy = id === FILTER_PACK ? "filter" : "waf";
+        return [`import { warm as warm_${id} } from ${file(policy)};`, `warm_${id}(packs[${JSON.stringify(id)}]);`];
+      }),
     );
   }
   // JSON.parse of one literal is read faster than an object literal of that size (V8 blog, "The cost of JavaScript in 2019").

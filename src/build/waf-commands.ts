@@ -80,15 +80,15 @@ export interface WafTested {
   readonly score: number;
   readonly status?: number;
   readonly rules: readonly {
-    readonly id: number;
+    readonly id: number | string;
     readonly message: string;
-    readonly on: readonly { readonly name: string; readonly value: string }[];
+    /** Without the value where `filter` was asked. */
+    readonly on: readonly { readonly name: string; readonly value?: string }[];
   }[];
 }
 
-/** `text`: a request as it goes over the wire, or only its target, which is then a GET's. */
-export function testRequest({ pack }: CompiledRules, text: string): WafTested {
-  const { matches, scores, interruption } = new Engine(pack).evaluate(parsedRequest(text));
+export function testRequest({ pack }: CompiledRules, request: WafRequest): WafTested {
+  const { matches, scores, interruption } = new Engine(pack).evaluate(request);
   return {
     refused: interruption !== undefined,
     score: scores.blocking_inbound_anomaly_score ?? scores.anomaly_score ?? 0,
@@ -101,7 +101,8 @@ export function testRequest({ pack }: CompiledRules, text: string): WafTested {
   };
 }
 
-function parsedRequest(text: string): WafRequest {
+/** `text`: a request as it goes over the wire, or only its target, which is then a GET's. */
+export function parsedRequest(text: string): WafRequest {
   const bytes = Buffer.from(text, "utf8").toString("latin1");
   if (!/^[A-Z]+ \S+ HTTP\//.test(bytes)) {
     const headers = ["host: localhost", "user-agent: gateway waf test", "accept: */*"].map(
@@ -125,7 +126,8 @@ function parsedRequest(text: string): WafRequest {
 }
 
 export interface Proposal {
-  readonly rule: number;
+  readonly policy: "waf" | "filter";
+  readonly rule: number | string;
   /** Absent: the record could not tell the variable's name, as it might have been a value. */
   readonly target?: string;
   readonly requests: number;
@@ -140,49 +142,70 @@ const SCORING = /^(?:949|959|980)/;
  * Lines that are no records are passed over.
  */
 export function proposals(log: string): { readonly proposals: Proposal[]; readonly records: number } {
-  const found = new Map<string, { rule: number; target?: string; requests: number; routes: Set<string> }>();
+  const found = new Map<string, Omit<Proposal, "routes" | "requests"> & { requests: number; routes: Set<string> }>();
   let records = 0;
   for (const line of log.split("\n")) {
-    const verdict = verdictIn(line);
-    if (!verdict) continue;
-    records++;
-    for (const { rule, targets } of verdict.rules) {
+    const { route, refused } = refusalIn(line);
+    if (refused.length > 0) records++;
+    for (const { policy, rule, target } of refused) {
       if (SCORING.test(String(rule))) continue;
-      for (const target of targets) {
-        const key = `${rule} ${target}`;
-        const one = found.get(key) ?? { rule, target, requests: 0, routes: new Set<string>() };
-        one.requests++;
-        one.routes.add(verdict.route);
-        found.set(key, one);
-      }
+      const key = `${policy} ${rule} ${target ?? ""}`;
+      const one = found.get(key) ?? { policy, rule, ...(target && { target }), requests: 0, routes: new Set<string>() };
+      one.requests++;
+      one.routes.add(route);
+      found.set(key, one);
     }
   }
-  const sorted = [...found.values()].sort((a, b) => b.requests - a.requests || a.rule - b.rule);
+  const sorted = [...found.values()].sort(
+    (a, b) => b.requests - a.requests || String(a.rule).localeCompare(String(b.rule), "en", { numeric: true }),
+  );
   return { records, proposals: sorted.map((one) => ({ ...one, routes: [...one.routes].sort() })) };
 }
 
-function verdictIn(line: string): { route: string; rules: { rule: number; targets: string[] }[] } | undefined {
+/** What a waf and a filter refused the request for, or would have. */
+function refusalIn(line: string): { route: string; refused: Pick<Proposal, "policy" | "rule" | "target">[] } {
   const start = line.indexOf("{");
-  if (start === -1) return undefined;
+  if (start === -1) return { route: "", refused: [] };
   try {
     const { route = "", policies = [] } = JSON.parse(line.slice(start)) as DecisionRecord;
-    const verdict = policies.find(
-      ({ policy, verdict }) => policy === "waf" && (verdict === "would-deny" || verdict === "deny"),
-    );
-    const rules = verdict?.facts?.rules as { rule: number; targets: string[] }[] | undefined;
-    return rules && { route, rules };
+    const refused = policies
+      .filter(({ verdict }) => verdict === "would-deny" || verdict === "deny")
+      .flatMap(({ policy, facts }) => matchesIn(policy, (facts?.rules ?? []) as unknown[]));
+    return { route, refused };
   } catch {
-    return undefined;
+    return { route: "", refused: [] };
   }
+}
+
+function matchesIn(policy: string, rules: readonly unknown[]): Pick<Proposal, "policy" | "rule" | "target">[] {
+  if (policy === "waf")
+    return (rules as { rule: number; targets: string[] }[]).flatMap(({ rule, targets }) =>
+      targets.map((target) => ({ policy, rule, target })),
+    );
+  if (policy !== "filter") return [];
+  // A method is no part that could be left out.
+  return (rules as { id: string; target: string }[]).map(({ id, target }) => ({
+    policy,
+    rule: id,
+    ...(target !== "method" && { target }),
+  }));
 }
 
 /** As code for routes/. */
 export function exclusionCode(proposed: readonly Proposal[]): string {
-  const lines = proposed.map(({ rule, target, requests, routes }) => {
-    const where = target === undefined ? "" : `, target: ${JSON.stringify(target)}`;
-    return `  { rule: ${rule}${where} }, // ${requests} ${requests === 1 ? "request" : "requests"} to ${routes.join(", ")}`;
-  });
-  return ["exclude: [", ...lines, "],"].join("\n");
+  const both = new Set(proposed.map(({ policy }) => policy)).size > 1;
+  return (["waf", "filter"] as const)
+    .map((policy) => ({ policy, own: proposed.filter((one) => one.policy === policy) }))
+    .filter(({ own }) => own.length > 0)
+    .map(({ policy, own }) => {
+      const lines = own.map(({ rule, target, requests, routes }) => {
+        const where = target === undefined ? "" : `, target: ${JSON.stringify(target)}`;
+        const told = `${requests} ${requests === 1 ? "request" : "requests"} to ${routes.join(", ")}`;
+        return `  { rule: ${JSON.stringify(rule)}${where} }, // ${told}`;
+      });
+      return [...(both || policy === "filter" ? [`// of ${policy}`] : []), "exclude: [", ...lines, "],"].join("\n");
+    })
+    .join("\n");
 }
 
 /** Of a file, or of standard input for `-`. Throws an Error that says how to name one. */

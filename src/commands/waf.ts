@@ -1,6 +1,7 @@
 /** Rules of a web application firewall. */
 import { styleText } from "node:util";
 import { type Command, Option } from "commander";
+import type { WafTested } from "../build/waf-commands.ts";
 import { jsonOption, level } from "./options.ts";
 import { green, many, print } from "./terminal.ts";
 
@@ -53,25 +54,39 @@ export function addCommands(program: Command): void {
       "<request>",
       "a file with the request as it goes over the wire, - for standard input, or a target such as /?q=1",
     )
-    .requiredOption("--rules <folder>", "the folder of rules")
+    .option("--rules <folder>", "the folder of rules (default: those of the policy filter)")
     .option(...setupOption)
     .option(...paranoiaOption)
     .option(...unsupportedOption)
     .option(...jsonOption)
     .action(async (request: string, options) => {
-      const { compileForReport, lineOf, requestText, testRequest } = await import("../build/waf-commands.ts");
-      const { report, compiled } = compileForReport(options.rules, { ...options, messages: true });
-      if (!report.ok) {
-        for (const problem of report.problems) process.stderr.write(`${lineOf(problem)}\n`);
-        process.exitCode = 1;
-        return;
+      const { compileForReport, lineOf, parsedRequest, requestText, testRequest } = await import(
+        "../build/waf-commands.ts"
+      );
+      const { rules, setup, paranoia, allowUnsupported } = options;
+      if (rules === undefined && (setup ?? paranoia ?? allowUnsupported) !== undefined)
+        program.error(
+          "error: --setup, --paranoia and --allow-unsupported are about a folder of rules: name it with --rules",
+        );
+      const parsed = parsedRequest(requestText(request));
+      let tested: WafTested;
+      if (rules === undefined) {
+        tested = (await import("../build/filter-commands.ts")).testByFilter(parsed);
+      } else {
+        const { report, compiled } = compileForReport(rules, { ...options, messages: true });
+        if (!report.ok) {
+          for (const problem of report.problems) process.stderr.write(`${lineOf(problem)}\n`);
+          process.exitCode = 1;
+          return;
+        }
+        tested = testRequest(compiled, parsed);
       }
-      const tested = testRequest(compiled, requestText(request));
       if (tested.refused) process.exitCode = 1;
       if (options.json) return print(JSON.stringify(tested));
       for (const { id, message, on } of tested.rules) {
         print(`${id}  ${message}`);
-        for (const { name, value } of on) print(`        ${name}  ${JSON.stringify(value.slice(0, 120))}`);
+        for (const { name, value } of on)
+          print(`        ${name}${value === undefined ? "" : `  ${JSON.stringify(value.slice(0, 120))}`}`);
       }
       const verdict = tested.refused ? styleText("red", "refused", { stream: process.stdout }) : green("passes");
       print(`${verdict}  score ${tested.score}, ${many(tested.rules.length, "rule")}`);
@@ -80,14 +95,15 @@ export function addCommands(program: Command): void {
   waf
     .command("tune")
     .description("propose what to leave out, as code for routes/, so that the requests in decision records would pass")
-    .argument("<log>", "decision records of a waf in report mode, one JSON a line, or - for standard input")
+    .argument("<log>", "decision records of a waf or a filter in report mode, one JSON a line, or - for standard input")
     .option(...jsonOption)
     .action(async (log: string, options) => {
       const { exclusionCode, proposals, textOf } = await import("../build/waf-commands.ts");
       const found = proposals(textOf(log));
       if (options.json) return print(JSON.stringify(found));
-      if (found.proposals.length === 0) return print("no record tells of a request that the waf would refuse");
-      print(`// of ${many(found.records, "request")} that the waf would refuse. Leave out only what was no attack.`);
+      if (found.proposals.length === 0)
+        return print("no record tells of a request that a waf or a filter would refuse");
+      print(`// of ${many(found.records, "request")} that would be refused. Leave out only what was no attack.`);
       print(exclusionCode(found.proposals));
     });
 }

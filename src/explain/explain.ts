@@ -4,6 +4,7 @@
  */
 
 import type { MiddlewareHandler } from "hono";
+import { filterPack } from "../build/filter-pack.ts";
 import { cookieValue, portOf, queryValue, readTarget } from "../edge/request-target.ts";
 import type { AssumedCaller } from "../offline/callers.ts";
 import { Clock } from "../offline/clock.ts";
@@ -11,6 +12,7 @@ import { withShortStandIns } from "../offline/environment.ts";
 import { type ClusterRequest, OfflineGateway, type Passage } from "../offline/gateway.ts";
 import { Issuer } from "../offline/issuer.ts";
 import type { DecisionRecord, HeaderEdit } from "../policies/contract.ts";
+import { FILTER_PACK } from "../policies/filter-inspection.ts";
 import { indexMatches, Matcher, type MatchIndex } from "../table/match.ts";
 import { problems } from "../table/problems.ts";
 import type { ArmAction, PolicyMode, RouteTable, TableAction, TableRoute } from "../table/table.ts";
@@ -121,7 +123,7 @@ export async function explain(subject: Subject, asked: AskedRequest): Promise<Ex
     texts: subject.texts,
     clock: new Clock(Date.now()),
     ...(subject.middleware && { middleware: subject.middleware }),
-    ...(subject.packs && { packs: subject.packs }),
+    packs: subject.packs ?? ownRules(table),
     cluster: () => new Response("", { status: 200 }),
     store: freshStore,
     provider: (request) => (asked.online ? fetch(request) : provided(request, issuer)),
@@ -332,6 +334,10 @@ function withSignedTokens(
     }
   });
 }
+
+/** A table that comes without rules still has those of filter, which are always the same. */
+const ownRules = ({ policies }: RouteTable): ReadonlyMap<string, EncodedPack> =>
+  new Map(policies.some(({ policy }) => policy === "filter") ? [[FILTER_PACK, filterPack()]] : []);
 
 function assumed(
   table: RouteTable,

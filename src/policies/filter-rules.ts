@@ -1,54 +1,38 @@
 /**
- * What `filter` looks for: rules as data, and the readings of a value that their patterns are written against. The engine is
- * filter.ts; a larger rule set is more of this.
+ * The rules of `filter`, as data: build/filter-pack.ts makes a rule pack of them, which the waf's engine runs. A larger rule set is more
+ * of this.
  *
  * A rule tells an attempt to break out of a value from a value that merely speaks of SQL, HTML or a shell. It goes by what such an
  * attempt cannot do without (a quote before the operator, a separator before the command), not by words. What a query has no
  * business holding but a document may quote, such as a whole SELECT or an <iframe>, is looked for outside of bodies only.
  *
- * Patterns run on text from outside in an engine that backtracks, so each takes time linear in the text: repeats have bounds, and
- * readings fold blanks so that patterns need none. test/build/filter-rules-redos.test.ts checks it.
+ * Patterns are for strings of bytes, in lower case. Each takes time linear in the text: repeats have bounds, and readings fold blanks so
+ * that patterns need none. test/build/filter-rules-redos.test.ts proves it of every one, so that V8 can run them.
  */
+import type { TransformationName } from "../waf/transformations.ts";
+import type { Place, Score } from "./filter-inspection.ts";
 
-/**
- * Where a rule looks. `agent` is the User-Agent, whose parentheses and semicolons are not those of other headers; `name` are names
- * of parameters and JSON members; `encoded` is a path, query or form before percent escapes are undone.
- */
-export type Place = "path" | "query" | "header" | "agent" | "cookie" | "body" | "name" | "encoded";
+/** How an interpreter would read the value that a pattern is for. All give lower case, so that patterns need no flag. */
+export const READINGS = {
+  /** As it is. */
+  text: ["lowercase"],
+  /** Comments and any white space as one blank. */
+  sql: ["asSql", "lowercase"],
+  /** Character references and JavaScript escapes decoded, NUL dropped, any white space as one blank. */
+  html: ["asMarkup", "lowercase"],
+  /** Without quotes and escapes; ${IFS} and blanks as one blank; line breaks stay. */
+  shell: ["asShell", "lowercase"],
+} as const satisfies Record<string, readonly TransformationName[]>;
 
 export interface Rule {
   readonly id: string;
   readonly category: "protocol" | "scanner" | "traversal" | "sqli" | "nosql" | "xss" | "rce" | "injection" | "ssrf";
-  /** 5 critical, 4 error, 3 warning, 2 notice: the anomaly scores of the OWASP Core Rule Set. */
-  readonly score: 5 | 4 | 3 | 2;
+  readonly score: Score;
   readonly places: readonly Place[];
   /** The reading of the value that `pattern` is for. */
-  readonly reads: Reading;
-  /**
-   * A value without any of these characters cannot match; " " stands for all white space, "\0" for control characters. "": any
-   * value may.
-   */
-  readonly needs: string;
-  /** May match without them, too, where a value holds one of the BARE_WORDS. */
-  readonly bare?: boolean;
+  readonly reads: keyof typeof READINGS;
   readonly pattern: RegExp;
 }
-
-/** A rule that filter.ts decides by counting or comparing. */
-export type Check = Pick<Rule, "id" | "category" | "score" | "places">;
-
-export const checks = [
-  { id: "method", category: "protocol", score: 5, places: [] },
-  { id: "header-count", category: "protocol", score: 5, places: [] },
-  { id: "header-size", category: "protocol", score: 5, places: ["header"] },
-  { id: "query-size", category: "protocol", score: 5, places: [] },
-  // Two lengths for one message are how requests are smuggled (RFC 9112, 6.3).
-  { id: "framing", category: "protocol", score: 5, places: [] },
-  // utf-7, utf-16 and EBCDIC spell an attack in other bytes than the rules know.
-  { id: "body-charset", category: "protocol", score: 5, places: [] },
-  // Compressed: what it holds is not looked at.
-  { id: "body-encoded", category: "protocol", score: 2, places: [] },
-] as const satisfies readonly Check[];
 
 const FIELDS = ["path", "query", "cookie", "body"] as const;
 const FIELDS_AND_HEADERS = ["path", "query", "cookie", "body", "header"] as const;
@@ -83,7 +67,6 @@ export const rules = [
     score: 5,
     places: ["header", "agent"],
     reads: "text",
-    needs: "\0",
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
     pattern: /[\x00-\x08\x0a-\x1f\x7f]/,
   },
@@ -93,7 +76,6 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "text",
-    needs: "\0",
     // biome-ignore lint/suspicious/noControlCharactersInRegex: it is what is looked for
     pattern: /\x00/,
   },
@@ -104,7 +86,6 @@ export const rules = [
     score: 2,
     places: ["encoded"],
     reads: "text",
-    needs: "%",
     pattern: /%25(?:2[27e]|3[ce]|5c|0[0ad]|60)/,
   },
   {
@@ -114,7 +95,6 @@ export const rules = [
     score: 3,
     places: ["encoded"],
     reads: "text",
-    needs: "%",
     pattern: /%c[01]%[89ab][0-9a-f]/,
   },
   {
@@ -123,7 +103,6 @@ export const rules = [
     score: 2,
     places: ["encoded"],
     reads: "text",
-    needs: "%",
     pattern: /%u[0-9a-f]{4}/,
   },
   {
@@ -132,7 +111,6 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "text",
-    needs: "\0",
     pattern:
       /[\r\n] ?(?:set-cookie ?:|content-(?:length|type|security-policy) ?:|transfer-encoding ?:|access-control-[a-z-]{1,20} ?:|location ?: ?(?:https?:|\/)|http\/[12]|<(?:html|script|body))/,
   },
@@ -144,7 +122,6 @@ export const rules = [
     score: 5,
     places: ["agent"],
     reads: "text",
-    needs: "",
     pattern:
       /\b(?:sqlmap|nikto|nmap|masscan|zgrab|nuclei|wpscan|dirbuster|gobuster|feroxbuster|dirsearch|acunetix|nessus|openvas|w3af|havij|arachni|netsparker|invicti|whatweb|fimap|jorgee|zmeu|morfeus|skipfish|wfuzz|ffuf|fuzz faster u fool|commix|xsstrike|joomscan|sqlninja|bsqlbf|absinthe|grendel-scan|vega\/|appscan|webinspect|qualys was|burpcollaborator|interactsh|l9explore|l9tcpid|zaproxy|owasp zap|detectify|jaeles|crlfuzz|dalfox|kiterunner|vulners|whisker|brutus|hydra)/,
   },
@@ -154,7 +131,6 @@ export const rules = [
     score: 2,
     places: ["path"],
     reads: "text",
-    needs: "",
     pattern:
       /\/(?:\.(?:git|svn|hg|bzr|env|aws|ssh|vscode|idea|ds_store|htaccess|htpasswd|npmrc|dockercfg|docker|kube)(?:[/._-]|$)|wp-(?:admin|login|config|content|includes|json)\b|wp-|xmlrpc\.php|php-?my-?admin|pma\/|adminer|phpinfo|server-(?:status|info)$|actuator\/(?:env|heapdump|jolokia|gateway)|cgi-bin\/|vendor\/phpunit|solr\/admin|manager\/html|boaform|hnap1|_ignition|telescope\/|jenkins\/script|config\.(?:php|json|ya?ml)(?:\.|~|$)|(?:backup|dump|db|database)\.(?:sql|zip|tar|gz|bak)|web\.config$|id_rsa|etc\/passwd)/,
   },
@@ -166,8 +142,6 @@ export const rules = [
     score: 5,
     places: ["path", "query", "cookie", "header"],
     reads: "text",
-    needs: "/\\",
-    bare: true,
     pattern: /\.{2,4};?[/\\]{1,4}(?:\.[/\\])?\.{2,4};?[/\\]/,
   },
   {
@@ -177,7 +151,6 @@ export const rules = [
     score: 5,
     places: ["body"],
     reads: "text",
-    needs: "/\\",
     pattern: /(?:^|[/\\])(?:\.{2,4};?[/\\]{1,4}){3}/,
   },
   {
@@ -186,7 +159,6 @@ export const rules = [
     score: 3,
     places: OUTSIDE_BODIES,
     reads: "text",
-    needs: "/\\",
     pattern: /(?:^|[/\\=])\.\.;?[/\\]/,
   },
   {
@@ -196,8 +168,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "shell",
-    needs: "/\\",
-    bare: true,
     pattern:
       /[/\\](?:etc|[?*]tc|e[?*]c|et[?*]|e[?*]{1,2}|[?*]{3})[/\\]{1,3}(?:\.[/\\]){0,2}(?:g?shadow|sudoers|master\.passwd|[p?*][a?*][s?*]{1,2}[w?*]{0,2}[d?*]?\b)|[/\\]proc[/\\](?:self|[0-9]{1,7})[/\\](?:environ|cmdline|fd|maps|root|cwd|mem|status)/,
   },
@@ -207,7 +177,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: "/\\",
     pattern: /[/\\](?:boot|win|system)\.ini\b/,
   },
   {
@@ -216,8 +185,6 @@ export const rules = [
     score: 5,
     places: ["query", "cookie"],
     reads: "text",
-    needs: "/\\",
-    bare: true,
     pattern:
       /\.ssh[/\\](?:id_|authorized_keys|known_hosts)|\.aws[/\\]credentials|\.(?:git[/\\](?:config|head)|htpasswd|bash_history|pgpass)\b|(?:web|meta)-inf[/\\]|[/\\]system32[/\\]|[/\\]config[/\\]sam\b|wp-config\.php|[/\\]var[/\\]log[/\\]|[/\\]etc[/\\](?:hosts|group|issue|crontab|ssh|nginx|apache2|httpd|mysql|my\.cnf|hostname|fstab)\b/,
   },
@@ -227,7 +194,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: "/;",
     pattern:
       /(?:^|[^a-z0-9])(?:php|phar|expect|zlib|compress\.(?:zlib|bzip2)|ogg|rar|zip|glob|ssh2\.[a-z0-9]{1,8}):\/\/|data:\/\/text|data:[a-z/]{0,32};base64,pd9wa/,
   },
@@ -239,7 +205,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "sql",
-    needs: " (*+)'\"",
     pattern:
       /['")] ?union(?: all| distinct)? ?\(?select\b|union(?: all| distinct|\(all)?[ (]{1,6}select(?: all| distinct)?[ (+\-~]{0,6}(?:[0-9'"@*!$]|null|0x|[\w.$`]{1,40} ?[,(]|[\w.$`]{1,40} from\b|from )/,
   },
@@ -251,7 +216,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "sql",
-    needs: "'\"=<>",
     pattern:
       /['"][ );]{0,4}(?:or|and|xor|having|where|\|\||&&) ?[ (!~-]{0,6}(?:not )?(?:['"][^'"]{0,32}['"][ )]{0,4}(?:=|<>|!=|<=>|<|>|like|rlike|regexp|in) ?\({0,2}n?['"0-9]|(?:[0-9]{1,10}(?:\.[0-9]{1,4})?|0x[0-9a-f]{1,8}|true|false|null)[ )]{0,3}(?:=|<|>|!=|--|#|;|\/\*|\|\||&&|limit [0-9]|like ['"0-9]|is n|in ?\([0-9'"]|between [0-9]|union |order by |group by )|[a-z_.]{1,40} ?(?:=|like|is not|is) ?(?:null|['"]%|n?char\(|[a-z_]{1,30} ?(?:--|#)))|(?:^|[0-9 )'"%*/])(?:or|and|xor|having|where|\|\||&&)[ (!~+-]{0,8}(?:not )?(?:([0-9]{1,10})[ )]{0,2}(?:={1,3}|<=>) ?\(?\1(?![0-9])|[0-9]{1,10}(?:=|<>|!=|<=|>=|<|>)\(?[0-9]{1,10}|(['"])([^'"]{0,32})\2 ?= ?['"]\3(?:['"]|$))/,
   },
@@ -262,7 +226,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "sql",
-    needs: "'\"",
     pattern:
       /^[^'"]{0,64}['"][ )]{0,3}(?:;? ?(?:--|#|\/\*|\0)[ +-]{0,3}$|(?:or|and|xor) ?['"]{2}(?:$|[^a-z]))|^' ?[-=&^*|] ?'(?:or'?)?$/,
   },
@@ -272,7 +235,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: ";",
     pattern:
       /; ?(?:drop (?:table|database|schema) (?:if exists )?[\w.`"[\]]{1,40} ?(?:;|--|#|,|cascade)|truncate table [\w.`"[\]]{1,40} ?(?:;|--|#|$)|delete from [\w.`"[\]]{1,40} ?(?:where [\w.`]{1,40} ?[=<>!]|;|--|#|$)|insert into [\w.`"[\]]{1,40} ?(?:\(|values|select )|update [\w.`"[\]]{1,40} set [\w.`"[\]]{1,40} ?=|exec(?:ute)?(?: |\()(?:xp_|sp_|master|immediate|\(|['"@])|declare @|shutdown(?: with|;| ?--|$)|waitfor delay|alter (?:table|user|database|login|role) [\w.`"[\]]{1,40} (?:with|add|drop|set|rename|modify|identified|owner)|create (?:table|user|database|login|function|trigger|extension|alias) [\w.`"[\]]{1,40} ?(?:\(|with|identified|as|before|after|;)|copy [\w.(]{1,40} (?:from|to) ?['"p]|select (?:pg_|sleep|load_|benchmark|@@|\*|[0-9]{1,6} ?(?:--|#|;|$)|[\w.*, ]{1,60} from [\w.]{1,40} ?(?:where|limit|;|--|#)))|['")0-9] ?; ?(?:drop (?:table|database|schema|view|index|user|procedure|function) [\w.`"[]|delete from [\w.`"[])/,
   },
@@ -282,7 +244,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "sql",
-    needs: "('\"",
     pattern:
       /\b(?:pg_sleep|load_file|extractvalue|updatexml|randomblob|lo_import|lo_export|load_extension|dbms_\w{2,16}\.\w{2,20}|utl_\w{2,10}\.\w{2,20}|xp_cmdshell|xp_dirtree|xp_fileexist|xp_regread|sp_oacreate|ctxsys\.drithsx\.sn|gtid_subset|json_keys|pg_read_file|pg_ls_dir|query_to_xml) ?\(|\b(?:xp_cmdshell|xp_dirtree|xp_fileexist|sp_executesql) ?n?['"]|waitfor (?:delay|time) ?['"(]|benchmark ?\( ?[0-9 ]{1,16},|into (?:out|dump)file ?['"]|procedure analyse ?\(|declare @\w{1,16} n?(?:var)?char ?\(|\bexec ?\( ?@|(?:^|\b(?:or|and|xor|select|rlike|by) ?|[=,'"(+*/|&-])\(?sleep ?\( ?['"]?[0-9]/,
   },
@@ -292,7 +253,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "(=<>'\"",
     pattern:
       /\b(?:ascii|ord|hex|unhex|length|len|char_length|lower|substr|substring|mid|left|right|bin|asc|unicode|concat|group_concat) ?\( ?\(?(?:select |substr|mid\(|database ?\(|user ?\(|version ?\(|current_|@@|system_user|schema\(|group_concat|table_name|column_name|password\b|cast ?\(|0x7e|unhex|char\()|\b(?:convert|cast) ?\( ?(?:int ?, ?)?\(? ?(?:select |@@|db_name|user|version|system_user|chr\()|\b(?:and|or|xor|select|when|then|,|\() ?(?:if|iif) ?\( ?(?:[0-9]{1,6} ?[=<>]|ascii|substr|length|now|user|database|\(select)|case when ?\(?(?:[0-9]{1,6} ?[=<>]|['"][^'"]{0,16}['"] ?=|(?:ascii|substr\w{0,6}) ?\(|\(select)/,
   },
@@ -302,7 +262,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "(",
     pattern:
       /(?:\b(?:or|and|xor|not|exists|in|any|some|all|where|having|union|if|when) ?|[=<>+\-*/|&'"%^~(,]) ?\({1,4} ?select (?:[0-9*@'"(]|(?:all |distinct |top [0-9]{1,4} )|null|case |[\w.]{1,40} ?[(,]|[\w.]{1,40} from (?:[\w.]{1,40}\)|[\w.]{1,40} (?:where|limit|order by|group by)))/,
   },
@@ -312,7 +271,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: "'\"",
     pattern:
       /['"] ?(?:\|\||\+|%2b|,) ?\(?(?:select |n?chr? ?\( ?[0-9]|char ?\( ?[0-9]|utl_|dbms_|@@\w|sys\.|user\(|version\(|database\()/,
   },
@@ -322,7 +280,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "sql",
-    needs: " )",
     pattern:
       /(?:['"]\)?|[0-9]\)) ?(?:order|group) by [0-9]{1,3}\b|[0-9] order by [0-9]{1,3} ?(?:--|#|;|,[0-9])|^(?:-?[0-9]{1,10})? ?order by [0-9]{1,3} ?(?:--|#|$)|[0-9)] ?(?:or|and|xor|\|\||&&) (?:not )?(?:true|[0-9]{1,6}) ?(?:--|#)[ -]{0,3}$/,
   },
@@ -333,7 +290,6 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "sql",
-    needs: " *",
     pattern:
       /\bselect (?:@@|(?:version|user|database|current_user|session_user|system_user|current_setting|current_database|pg_\w{1,30}) ?\()|\bselect (?:all |distinct |top [0-9]{1,4} )?(?:(?:\*|[\w.`]{1,40} ?\([^)]{0,40}\)|@@\w{1,30}|[0-9]{1,10}|null)(?: as \w{1,30})? ?,?(?: ?[\w.`*]{1,40} ?,){0,8} ?[\w.`*]{0,40} ?from |[\w.`]{1,40} ?,(?: ?[\w.`*()]{1,40} ?,){0,8} ?[\w.`*()]{1,40} from [\w.`]{1,40} ?(?:where|limit [0-9]|order by|group by|;|--|#|$)|[\w.`*]{1,40} from (?:users?|members?|accounts?|admins?|customers?|employees?|passwords?|credentials?|dual|information_schema|mysql\.|pg_|sys\.|sysibm|syscat|sqlite_|wp_|tbl_?)\w{0,30}(?: |;|$|\.)|[\w.`*]{1,40} from [\w.`]{1,40} (?:where [\w.`]{1,40} ?[=<>]|limit [0-9]|order by [\w.]{1,40}(?: desc| asc|--|;|$)))|\binsert into [\w.`]{1,40} ?(?:\([^)]{0,100}\) ?)?(?:values ?\(|select )|\bupdate [\w.`]{1,40} set [\w.`]{1,40} ?= ?['"0-9(]|\bdelete from [\w.`]{1,40} (?:where [\w.`]{1,40} ?[=<>]|;|--)|\b(?:drop|truncate) (?:table|database|schema) (?:if exists )?[\w.`]{1,40} ?(?:;|--|#|cascade)/,
   },
@@ -343,8 +299,6 @@ export const rules = [
     score: 4,
     places: FIELDS_AND_HEADERS,
     reads: "sql",
-    needs: " *",
-    bare: true,
     pattern:
       /information_schema\.|\bpg_(?:catalog\.|tables|shadow|user\b|database\b)|\bsqlite_(?:master|schema)\b|\bmysql\.(?:user|db|innodb_index_stats)\b|@@(?:version|datadir|hostname|servername|basedir)|from (?:msysobjects|sysobjects|syscolumns|all_tables|user_tables|all_tab_columns|v\$version)|\bsys\.(?:databases|tables|objects|columns|schemas|sql_logins)\b/,
   },
@@ -357,7 +311,6 @@ export const rules = [
     score: 2,
     places: ["name", "query", "cookie"],
     reads: "text",
-    needs: "$",
     pattern:
       /(?:^|[[.{,] ?['"]?)\$(?:ne|eq|gte?|lte?|n?in|or|and|not|nor|regex|exists|type|expr|elemmatch|all|size|mod|where|function)(?:$|['"]? ?[\]:.[])/,
   },
@@ -368,7 +321,6 @@ export const rules = [
     score: 5,
     places: ["name", "query", "cookie"],
     reads: "text",
-    needs: "$'\"",
     pattern:
       /(?:^|[[.{,] ?['"]?)\$(?:where|function|accumulator)(?:$|['"]? ?[\]:.[])|['"] ?\)? ?(?:;|\|\||&&) ?(?:return (?:true|1|this)|this\.\w{1,32} ?[=!<>.]|while ?\( ?(?:true|1)|db\.\w{1,32}\.|sleep ?\( ?[0-9]|(?:var )?\w{1,12} ?= ?new date|(?:true|1) ?(?:\|\||;|\/\/|%00|\0))|['"] ?(?:\|\||&&) ?['"]?([0-9a-z])['"]? ?={2,3} ?['"]?\1\b/,
   },
@@ -378,7 +330,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: "()",
     pattern: /^[^()]{0,64}\)\)? ?\( ?(?:[|&!] ?[()]|[a-z]{1,32} ?[=~<>])|\*\( ?[|&] ?\(/,
   },
   {
@@ -387,7 +338,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "sql",
-    needs: "'\"",
     pattern:
       /['"]\]? ?(?:or|and|\|) ?(?:\/\/|count ?\( ?[/.]|(?:local-)?name ?\( ?[./)]|string-length ?\(|position ?\( ?\))/,
   },
@@ -397,7 +347,6 @@ export const rules = [
     score: 5,
     places: ["query", "cookie", "body"],
     reads: "html",
-    needs: "<",
     pattern: /<!entity |<!doctype [^<>[]{0,64} system ?["']|<!doctype [^<>[]{0,100}\[ ?<!|<xi:include/,
   },
   {
@@ -406,8 +355,6 @@ export const rules = [
     score: 5,
     places: ["name"],
     reads: "text",
-    needs: "[",
-    bare: true,
     pattern: /(?:^|[[.])__proto__(?:$|[\].[])|constructor(?:\]\[|\.|\[)prototype/,
   },
   {
@@ -417,7 +364,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: "{<(['\"",
     pattern:
       /(?:\{\{|[$#*@~]\{|<%=?|@\() ?['"]?[0-9]{1,9}['"]? ?[*+-] ?['"]?[0-9]{1,9}|\{\{[^{}]{0,80}(?:__|constructor|\bconfig\b|popen|getruntime|lipsum|cycler\.|joiner\.|\bself\.|request\.application|_self\b|\bsystem\b)|[$#*%]\{[^{}]{0,60}(?:t\(java|getruntime|processbuilder|forname\(|getclass\(\)|applicationscope|@java\.|#_memberaccess|\.exec\()|<%=? ?[^%]{0,40}(?:system|`|exec\b|file\.(?:open|read)|io\.popen|require|process\.)|freemarker\.template\.utility\.\w{1,20}["']|\{php\}|#set ?\( ?\$|\{% ?(?:debug|import os)|__(?:subclasses|globals|builtins|mro)__ ?[[(]|\{\{<%\[%/,
   },
@@ -427,8 +373,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "text",
-    needs: "/[",
-    bare: true,
     pattern:
       /169\.254\.169\.254|169\.254\.170\.2\b|metadata\.google\.internal|metadata\.azure\.|100\.100\.100\.200|fd00:ec2::254|::ffff:a9fe:a9fe|\/\/(?:2852039166|0xa9fea9fe|0xa9\.0xfe|0251\.0376|025177524776|169\.16689662|169\.254\.43518)/,
   },
@@ -438,7 +382,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "text",
-    needs: "/",
     pattern:
       /(?:^|[^a-z0-9])(?:gopher|dict|tftp|netdoc|ldapi?s?):\/\/(?:127\.|localhost|\[|0\.0|10\.|172\.|192\.168|[a-z0-9.-]{1,64}:[0-9]{1,5}\/_)|(?:^|[^a-z0-9])jar:(?:https?|file):\/|^(?:gopher|dict|netdoc):\/|^file:\/{1,3}/,
   },
@@ -450,7 +393,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "html",
-    needs: "<",
     pattern: /<[/ ]?(?:[a-z0-9]{1,16}:)?script(?:[ />:"'=;]|$)/,
   },
   {
@@ -459,7 +401,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "html",
-    needs: "=",
     pattern:
       /<[a-z!?/][^<>]{0,256}[ /"']on[a-z]{3,24} ?=|(?:^|[ /"'>])on(?:abort|animation[a-z]{3,9}|auxclick|before[a-z]{4,12}|begin|blur|bounce|canplay|change|click|close|contextmenu|copy|cut|dblclick|drag[a-z]{0,5}|drop|end|ended|error|finish|focus(?:in|out)?|hashchange|input|invalid|key(?:down|up|press)|load[a-z]{0,9}|message|mouse[a-z]{2,5}|page(?:show|hide)|paste|play|pointer[a-z]{2,11}|popstate|progress|repeat|reset|resize|scroll(?:end)?|search|select|start|submit|toggle|touch[a-z]{3,6}|transition[a-z]{3,6}|unload|wheel|webkit[a-z]{5,24}) ?= ?["'`]?[^"'`<>{ ]{1,64}(?:[(`=]|["'][^<>]{0,40}\()/,
   },
@@ -470,7 +411,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "html",
-    needs: "(/=;'\"%[{`<",
     pattern:
       /(?:^|["'=(>[,; ])[ `]?j ?a ?v ?a ?s ?c ?r ?i ?p ?t ?:[^ "'<>]{0,64}(?:[(`=[{;]|\/\/|\/\*|%[0-9a-f])|["'=] ?(?:j ?a ?v ?a|v ?b) ?s ?c ?r ?i ?p ?t ?:|(?:^|["'=( ])(?:vbscript|livescript):[a-z]{1,32} ?\(|data:(?:text\/html|application\/xhtml|text\/javascript|application\/javascript)[;,]|data:image\/svg\+xml[^,]{0,32},[^<]{0,8}<(?:svg|x)[^>]{0,200} on|\bsrcdoc ?=|<base [^>]{0,64}href ?=|<style[^>]{0,64}>[^<]{0,64}@import|-moz-binding ?: ?url ?\(|style ?=[^>]{0,100}expression ?\(/,
   },
@@ -481,7 +421,6 @@ export const rules = [
     score: 5,
     places: ["path", "query", "cookie", "header"],
     reads: "html",
-    needs: "<",
     pattern:
       /<\/?(?:iframe|frameset|frame|object|embed|applet|meta|base|link|style|svg|math|form|img|image|video|audio|body|html|head|marquee|isindex|details|template|xml|xss|input|textarea|button|select|keygen|portal|noscript|title|plaintext|listing|bgsound|layer|a href|a xlink|div style|x on)(?:[ />"'=:]|$)/,
   },
@@ -491,7 +430,6 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "html",
-    needs: "(`=[+;)}]'\"",
     pattern:
       /=(?:alert|prompt|confirm)[,;]|\((?:alert|prompt|confirm)\)|\b(?:top|self|window|parent|globalthis)\[ ?['"/0-9]|\b(?:alert|confirm|prompt)(?:\?\.)?[(`] ?(?:[0-9]|['"/]|document|window|location|origin|string|this|self|top|xss)|['"`;)}\]] ?[-+*/;,|&^]{1,3} ?(?:alert|confirm|prompt|eval|function|settimeout|setinterval|fetch|top|self|window|parent|globalthis)[(`[.]|\bdocument ?\. ?(?:location|domain|cookie|write|writeln|body)(?:\.[a-z]{1,16})? ?[=(]|\+ ?document\.|(?:^|[ '";])(?:window\.|self\.|top\.)?location(?:\.href)? ?= ?['"`]|\[ ?['"`](?:alert|eval|cookie|constructor|document|location)['"`] ?\]|string\.fromcharcode ?\(|\beval ?\( ?(?:atob|unescape|string|name|location|['"`])|\.constructor ?\( ?['"`]|\b(?:inner|outer)html ?=/,
   },
@@ -503,7 +441,6 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "shell",
-    needs: ";|&`$<>\0{",
     pattern: new RegExp(injected(String.raw`;|&\n\x60{`)),
   },
   {
@@ -513,7 +450,6 @@ export const rules = [
     score: 5,
     places: ["body"],
     reads: "shell",
-    needs: ";|&`$<>\0{",
     pattern: new RegExp(String.raw`^[^\n]{0,200}?(?:${injected(String.raw`;|&\x60{`)})`),
   },
   {
@@ -523,7 +459,6 @@ export const rules = [
     score: 5,
     places: OUTSIDE_BODIES,
     reads: "shell",
-    needs: ";|&`$(\0",
     pattern:
       /[;|&] ?(?:echo|printf) [\w$%-]|`(?:[\w./]{0,32}\/)?(?:(?:id|ls|pwd|whoami|uname|hostname)(?: [^`]{0,64})?|(?:cat|ps|curl|wget|nc|ping|nslookup|dig|sleep|sh|bash|echo|python|perl|php) [^`]{1,64})`|(?:^|[^.\w])exec ?\( ?\w|\b(?:os\.system|os\.popen|subprocess\.(?:popen|call|run|check_output)|runtime\.exec|system|passthru|shell_exec|proc_open|pcntl_exec|popen|phpinfo|call_user_func|file_get_contents|base64_decode|create_function|child_process|execsync|spawnsync) ?\( ?[\w$()/.-]/,
   },
@@ -534,7 +469,6 @@ export const rules = [
     score: 5,
     places: FIELDS_AND_HEADERS,
     reads: "shell",
-    needs: "$<>",
     pattern:
       /[$<>]\( ?(?:[\w./]{0,32}\/)?(?:id|whoami|uname|hostname|cat|tac|ls|ps|env|pwd|curl|wget|nc|ncat|ping|nslookup|dig|host|sleep|ba?sh|python[0-9]?|perl|php|ruby|echo|printf|touch|rm|expr|base64|sed|awk|head|tail|cut|rev|ifconfig|netstat|<)(?:[ <>|;&/]|\)(?!\.)|$)|\$\(\( ?[0-9]{1,6} ?[+*-] ?[0-9]{1,6} ?\)\)/,
   },
@@ -544,7 +478,6 @@ export const rules = [
     score: 5,
     places: ["path", "query", "cookie", "body", "header", "agent"],
     reads: "shell",
-    needs: "/({|%<>&",
     pattern:
       /\/dev\/(?:tcp|udp)\/[\w.]|\/bin\/(?:ba|da|z|k|c|tc)?sh(?: -[ci]\b| ?[<>|&;])|\b(?:ba|da|z|k)?sh -i ?[<>&]|\bncat? -[a-z]{0,6}e ?\/|cmd(?:\.exe)? ?\/[ck] ?\w|powershell(?:\.exe)? -(?:nop|noprofile|c|command|w|ep|exec) [^(){}]{0,80}[({]|invoke-(?:expression|webrequest|mimikatz) ?[(]|\.downloadstring ?\(|-urlcache [^/]{0,40}\/|base64 (?:-d|--decode) ?\| ?\w{0,4}sh|(?:curl|wget) (?:-\w{1,6} )?[\w./:~?=&%-]{4,80} ?\| ?(?:sudo )?(?:ba|da|z)?sh\b|__import__ ?\( ?(?:os|subprocess|pty|socket)|%[a-z] in ?\([^)%]{1,80}\) ?do\b|pty\.spawn ?\(|\{(?:cat|ls|curl|wget|nc|ping|id|rm|echo|bash|sh),[^{}]{1,64}\}/,
   },
@@ -554,8 +487,6 @@ export const rules = [
     score: 5,
     places: ["path", "query", "cookie", "body", "header", "agent"],
     reads: "text",
-    needs: "<{=[",
-    bare: true,
     pattern:
       /<\?(?:php|=)?[^?]{0,100}(?:system|eval|exec|passthru|assert|base64_decode|phpinfo|file_put_contents|\$_(?:get|post|request|cookie|server|files))|\bo:[0-9]{1,4}:"[\w\\]{1,64}":[0-9]{1,4}:\{|\$\{ ?@?(?:print|phpinfo|sleep|system|exec|eval|passthru|md5)[a-z_]{0,10} ?\(|auto_prepend_file|allow_url_include|\$_(?:get|post|request|cookie|server|files|session)\[/,
   },
@@ -565,7 +496,6 @@ export const rules = [
     score: 5,
     places: FIELDS,
     reads: "shell",
-    needs: "($",
     pattern:
       /process\.mainmodule\.\w{1,16}\(|child_process\)?\.(?:exec|spawn|fork)\w{0,8} ?\(|constructor\.constructor ?\(|_\$\$nd_func\$\$_|process\.binding ?\(/,
   },
@@ -575,8 +505,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "text",
-    needs: "(){%#[!'\"",
-    bare: true,
     pattern:
       /java\.lang\.(?:runtime|processbuilder)(?:\)|\(|\.getruntime ?\(|["'])|getruntime ?\( ?\) ?\. ?exec|#_memberaccess|@java\.lang|@ognl\.|class\.(?:module\.)?classloader\b|class\[['"]?(?:module|classloader)|%\{\( ?#|!!javax\.script\./,
   },
@@ -587,7 +515,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "html",
-    needs: "{",
     pattern:
       /\$\{ ?(?:jndi ?:|[^{}]{0,16}::-|(?:lower|upper):|(?:env|sys|k8s|ctx|main|date|sd|map|web|docker|spring|bundle|java|log4j)[^{}]{0,40}:-|j\$\{|[^{}]{0,16}\$\{(?:lower|upper|env|sys|date|::))/,
   },
@@ -598,98 +525,6 @@ export const rules = [
     score: 5,
     places: EVERYWHERE,
     reads: "text",
-    needs: "{",
     pattern: /^ ?\( ?\) ?\{/,
   },
 ] as const satisfies readonly Rule[];
-
-/**
- * What a value must hold to match a rule that is `bare` when it has no character that a rule needs. Most values on the wire are so
- * plain, and all that they cost is this one pattern.
- */
-export const BARE_WORDS =
-  /[._@:/\\-](?:\.;?[/\\]|etc[/\\]|254\.|100\.100|google\.|azure\.|a9fe|ec2:|_proto__|prototype|classloader|@|java|ognl|schema|catalog\.|tables|shadow|database|master|user|db\b|innodb|object|column|sql_log|config\.php|htpasswd|bash_history|pgpass|prepend_file|url_include)/i;
-
-export type RuleId = (typeof rules)[number]["id"] | (typeof checks)[number]["id"];
-
-const NAMED: Readonly<Record<string, string>> = {
-  lt: "<",
-  gt: ">",
-  quot: '"',
-  apos: "'",
-  amp: "&",
-  colon: ":",
-  lpar: "(",
-  rpar: ")",
-  sol: "/",
-  bsol: "\\",
-  equals: "=",
-  grave: "`",
-  tab: " ",
-  newline: " ",
-  nbsp: " ",
-};
-
-/** Character references of HTML and XML, and JavaScript's escapes, as what they stand for. */
-export function unescapeMarkup(text: string): string {
-  return text.replace(
-    /&(?:#(x?)([0-9a-f]{1,8})|([a-z]{2,7}));?|\\(?:u00|x)([0-9a-f]{2})/gi,
-    (whole, hex: string, digits: string | undefined, name: string | undefined, escaped: string | undefined) => {
-      if (name !== undefined) return NAMED[name.toLowerCase()] ?? whole;
-      const code = Number.parseInt(escaped ?? digits ?? "", escaped || hex ? 16 : 10);
-      return code <= 0xffff ? String.fromCharCode(code) : whole;
-    },
-  );
-}
-
-/** Block comments become blanks; what MySQL runs inside of version comments stays. No regex: an unclosed one would cost n². */
-function dropComments(text: string): string {
-  let out = "";
-  let from = 0;
-  for (let start = text.indexOf("/*"); start !== -1; start = text.indexOf("/*", from)) {
-    out += `${text.slice(from, start)} `;
-    if (text[start + 2] === "!") {
-      from = start + 3;
-      while (isDigit(text.charCodeAt(from))) from++;
-    } else {
-      const end = text.indexOf("*/", start + 2);
-      // The marker of an unclosed one stays: it is what sqli-comment looks for.
-      if (end === -1) return `${out}/*`;
-      from = end + 2;
-    }
-  }
-  return (out + text.slice(from)).replaceAll("*/", " ");
-}
-
-const isDigit = (code: number) => code >= 0x30 && code <= 0x39;
-
-// Anything but single blanks between words. Asked first, since most values have nothing to fold, and a replacement that finds
-// something costs ten times this.
-const UNEVEN = /[^\S ]|\ufffd| {2}/;
-
-/** How an interpreter would read a value. All give lower case, so that patterns need no flag. */
-export const readings = {
-  /** As it is. */
-  text: (value: string) => value.toLowerCase(),
-  /** Comments and any white space as one blank, so too what was no UTF-8: in Latin-1, %A0 is a blank to MySQL. */
-  sql: (value: string) => {
-    const bare = value.includes("/*") ? dropComments(value) : value;
-    return (
-      UNEVEN.test(bare) ? bare.replace(/(?:--|#)[^\n#]{0,32}\n/g, " ").replace(/[\s\ufffd]+/g, " ") : bare
-    ).toLowerCase();
-  },
-  /** Character references and JavaScript escapes decoded, NUL dropped, any white space as one blank. */
-  html: (value: string) => {
-    const bare = (/[&\\]/.test(value) ? unescapeMarkup(value) : value).replaceAll("\0", "");
-    return (UNEVEN.test(bare) ? bare.replace(/\s+/g, " ") : bare).toLowerCase();
-  },
-  /** Without quotes and escapes; ${IFS} and blanks as one blank; line breaks stay. */
-  shell: (value: string) => {
-    const bare = /['"^\\$]/.test(value)
-      ? value.replace(/['"^]|\\(?=[A-Za-z])|\$[@*]|\$\{[@*]\}/g, "").replace(/\$\{?ifs\}?/gi, " ")
-      : value;
-    return (UNEVEN.test(bare) ? bare.replace(/[ \t\v\f\xa0]+/g, " ") : bare).toLowerCase();
-  },
-} as const;
-
-export type Reading = keyof typeof readings;

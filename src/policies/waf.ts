@@ -4,6 +4,7 @@ import { Engine, type PackExclusion } from "../waf/engine.ts";
 import type { RulePack } from "../waf/pack.ts";
 import type { Interruption, Verdict, WafRequest } from "../waf/request.ts";
 import type { Transaction } from "../waf/transaction.ts";
+import { asBinary, binaryOf } from "./binary.ts";
 import {
   type CompileContext,
   type Exchange,
@@ -286,30 +287,17 @@ function requestOf(c: GatewayContext, exchange: Exchange): WafRequest {
   const path = url.indexOf("/", url.indexOf("//") + 2);
   return {
     method,
-    uri: path === -1 ? "/" : bytesOf(url.slice(path)),
+    uri: path === -1 ? "/" : asBinary(url.slice(path)),
     protocol: cf?.httpProtocol ?? "HTTP/1.1",
-    headers: exchange.received.map(([name, value]) => [name, bytesOf(value)] as const),
+    headers: exchange.received.map(([name, value]) => [name, asBinary(value)] as const),
     body: "",
     clientAddress: exchange.clientAddress,
     id: exchange.record.id,
   };
 }
 
-// What is beyond latin1 the runtime has decoded; rules are written against bytes.
-const encoder = new TextEncoder();
-const BEYOND = /[^\0-\xff]/;
-const bytesOf = (text: string): string => (BEYOND.test(text) ? binary(encoder.encode(text)) : text);
-
-const latin1 = ({ begun }: Held, most: number): string => binary(begun.length > most ? begun.subarray(0, most) : begun);
-
-// Not TextDecoder("latin1"), which is windows-1252 (WHATWG Encoding, 4.2) and would change 0x80 to 0x9f.
-const AT_ONCE = 8192;
-function binary(bytes: Uint8Array): string {
-  if (bytes.length <= AT_ONCE) return String.fromCharCode(...bytes);
-  let text = "";
-  for (let at = 0; at < bytes.length; at += AT_ONCE) text += String.fromCharCode(...bytes.subarray(at, at + AT_ONCE));
-  return text;
-}
+const latin1 = ({ begun }: Held, most: number): string =>
+  binaryOf(begun.length > most ? begun.subarray(0, most) : begun);
 
 // Names that the record may tell: the API's own vocabulary. Others might be values, as in `?a.person@example.com`.
 const TELLABLE = /^[A-Z_]+(?::(?!.*[0-9]{3})[A-Za-z_$[][\w.$[\]-]{0,63})?$/;

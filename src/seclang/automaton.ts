@@ -43,7 +43,7 @@ export function automatonTables(words: readonly string[]): Uint8Array {
       bytes.push(byte);
     }
   }
-  const ends = nodes.flatMap((node, state) => node.words.map((word) => ({ state, ...word })));
+  const ends = nodes.flatMap((node) => node.words);
   if (nodes.length > MOST_STATES || words.length > 0xffff) {
     throw new RangeError(`${words.length} words have ${nodes.length} states: at most ${MOST_STATES} fit`);
   }
@@ -54,6 +54,10 @@ export function automatonTables(words: readonly string[]): Uint8Array {
   for (let byte = 0x41; byte <= 0x5a; byte++) classOf[byte] = classOf[byte + 0x20] as number;
 
   const u16 = (value: number) => [value & 0xff, value >> 8];
+  const halves = (values: readonly number[]) => [
+    ...values.map((value) => value & 0xff),
+    ...values.map((value) => value >> 8),
+  ];
   return Uint8Array.from([
     AUTOMATON_VERSION,
     0,
@@ -62,7 +66,9 @@ export function automatonTables(words: readonly string[]): Uint8Array {
     ...classOf,
     ...nodes.map(({ children }) => children.size),
     ...bytes.map((byte) => classOf[byte] as number),
-    ...ends.flatMap(({ state, number, rest }) => [...u16(state), ...u16(number), rest.length]),
+    ...halves(nodes.map((node) => node.words.length)),
+    ...halves(ends.map(({ number }) => number)),
+    ...ends.map(({ rest }) => rest.length),
     ...ends.flatMap(({ rest }) => Array.from(rest, (character) => character.charCodeAt(0))),
   ]);
 }

@@ -8,7 +8,10 @@ import type { PackOperator, Template } from "../waf/pack.ts";
 import { type TransformationName, transformations } from "../waf/transformations.ts";
 import { type CompiledRegex, compileRegex } from "./regex.ts";
 import { lowerCase } from "./regex-literals.ts";
+import { regexSource } from "./regex-source.ts";
+import { parseRegex } from "./regex-syntax.ts";
 import { Malformed, type ParsedOperator } from "./rule-text.ts";
+import { tellingWords } from "./telling-words.ts";
 
 /** What a value must have for the operator to match: a word of each clause, in any ASCII case. */
 export type Needs = readonly (readonly string[])[];
@@ -42,9 +45,20 @@ const COMPARISONS = new Map(
 );
 
 /**
+ * `linear`: src/waf/linear-regex.ts runs whatever it can. `proven`: V8 runs them all, as somebody has proved that each takes time linear
+ * in the value; then a pack holds their text, which is a third of their programs, and is to be as small as it can.
+ */
+export type Patterns = "linear" | "proven";
+
+/**
  * `argument` is the operator's, with the macros that are known at build filled in. Throws Malformed for what cannot be compiled.
  */
-export function compileOperator({ name }: ParsedOperator, argument: Template, file: string): CompiledOperator {
+export function compileOperator(
+  { name }: ParsedOperator,
+  argument: Template,
+  file: string,
+  patterns: Patterns = "linear",
+): CompiledOperator {
   const lower = name.toLowerCase();
   const comparison = COMPARISONS.get(lower);
   if (comparison) return { operator: { op: comparison, argument }, ...needsOf(comparison, argument) };
@@ -52,6 +66,7 @@ export function compileOperator({ name }: ParsedOperator, argument: Template, fi
     throw new Malformed(`the argument of @${name} has a macro whose value is known only at run time`);
   switch (lower) {
     case "rx": {
+      if (patterns === "proven") return provenRegex(argument);
       const regex = compiledRegex(argument);
       // Whatever the value is, it is all of it.
       if (argument === "^.*$" || argument === ".*") return { operator: { op: "unconditionalMatch" } };
@@ -115,6 +130,16 @@ function compiledRegex(pattern: string): CompiledRegex {
     regexes.set(pattern, regex);
   }
   return regex;
+}
+
+/** Without a word that tells something, nothing is needed: the regex is asked about every value. */
+function provenRegex(pattern: string): CompiledOperator {
+  const parsed = prepared(() => parseRegex(pattern));
+  const { source, flags, groups } = regexSource(parsed);
+  return {
+    operator: { op: "rx-backtracking", source, flags, window: 0, groups },
+    needs: tellingWords(parsed.node),
+  };
 }
 
 function needsOf(comparison: keyof typeof comparisons, argument: Template): { needs?: Needs } {

@@ -132,5 +132,6 @@ function ranges(bytes: readonly number[]): string {
 
 function character(byte: number): string {
   const text = String.fromCharCode(byte);
-  return /^[A-Za-z0-9_ "'<>=,;:!@#%&~`]$/.test(text) ? text : `\\x${byte.toString(16).padStart(2, "0")}`;
+  if (/^[A-Za-z0-9_ "'<>=,;:!@#%&~`]$/.test(text)) return text;
+  return /^[!-~]$/.test(text) ? `\\${text}` : `\\x${byte.toString(16).padStart(2, "0")}`;
 }

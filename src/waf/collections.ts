@@ -34,7 +34,10 @@ export class Collections {
   readsBody: boolean;
   bodyLimit: number;
   readonly #settings: PackSettings;
-  readonly #made = new Map<Collection, readonly Variable[]>();
+  /** By the collection's number. */
+  readonly #made: (readonly Variable[] | undefined)[] = new Array(NUMBER_OF.size).fill(undefined);
+  #relative: string | undefined;
+  #filename: string | undefined;
   #bodyRead = false;
   #bodyText = "";
   truncated = false;
@@ -56,12 +59,23 @@ export class Collections {
   }
 
   of(collection: Collection): readonly Variable[] {
-    let made = this.#made.get(collection);
-    if (!made) {
-      made = COLLECTIONS.get(collection)?.(this) ?? [];
-      this.#made.set(collection, made);
-    }
-    return made;
+    const number = NUMBER_OF.get(collection);
+    return number === undefined ? [] : this.at(number);
+  }
+
+  /** The same, by its number. */
+  at(number: number): readonly Variable[] {
+    return (this.#made[number] ??= (MAKERS[number] as Maker)(this));
+  }
+
+  /** The target without scheme and host, which a proxy's has. */
+  get relative(): string {
+    return (this.#relative ??= relativeOf(this.request.uri));
+  }
+
+  /** Decoded once, as a server does before it looks for a file (both ModSecurities). */
+  get filename(): string {
+    return (this.#filename ??= decoded(/^[^?#]*/.exec(this.relative)?.[0] ?? ""));
   }
 
   /** From here on there is a body: what depends on it is made again. Absent: what the request came with. */
@@ -69,13 +83,13 @@ export class Collections {
     this.#bodyRead = true;
     this.#bodyText = body;
     this.truncated = truncated === true;
-    for (const collection of OF_BODY) this.#made.delete(collection);
+    for (const number of OF_BODY) this.#made[number] = undefined;
     this.#body = this.#readBody();
   }
 
   respond(response: WafResponse): void {
     this.response = response;
-    for (const collection of COLLECTIONS.keys()) if (collection.startsWith("RESPONSE_")) this.#made.delete(collection);
+    for (const number of OF_RESPONSE) this.#made[number] = undefined;
   }
 
   get body(): Body {
@@ -140,16 +154,15 @@ function query({ request: { uri } }: Collections): string {
   return at === -1 ? "" : uri.slice(at + 1, fragment > at ? fragment : undefined);
 }
 
-/** The target without scheme and host, which a proxy's has. */
-function relative({ request: { uri } }: Collections): string {
+function relativeOf(uri: string): string {
+  if (uri.startsWith("/")) return uri;
   const absolute = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i.exec(uri)?.[0];
   if (absolute === undefined) return uri;
   const rest = uri.slice(absolute.length);
   return rest.startsWith("/") ? rest : `/${rest}`;
 }
 
-/** Decoded once, as a server does before it looks for a file (both ModSecurities). */
-const filename = (of: Collections): string => decoded(/^[^?#]*/.exec(relative(of))?.[0] ?? "");
+const basename = (path: string): string => path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1);
 
 const decoded = (path: string): string =>
   path.includes("%")
@@ -160,15 +173,24 @@ function cookies(of: Collections): Variable[] {
   const members: Variable[] = [];
   for (const header of of.of("REQUEST_HEADERS")) {
     if (header.key !== "cookie") continue;
-    for (const pair of header.value.split(";")) {
-      const trimmed = pair.replace(/^\s+/, "");
-      if (trimmed === "") continue;
-      const at = trimmed.indexOf("=");
-      members.push(variable(at === -1 ? [trimmed, ""] : [trimmed.slice(0, at), trimmed.slice(at + 1)]));
+    const { value } = header;
+    for (let from = 0; from < value.length; ) {
+      const found = value.indexOf(";", from);
+      const to = found === -1 ? value.length : found;
+      while (from < to && isSpace(value.charCodeAt(from))) from++;
+      if (from < to) {
+        const equals = value.indexOf("=", from);
+        const end = equals === -1 || equals > to ? to : equals;
+        members.push(variable([value.slice(from, end), value.slice(end + 1, to)]));
+      }
+      from = to + 1;
     }
   }
   return members;
 }
+
+/** C's isspace. */
+const isSpace = (code: number): boolean => code === 0x20 || (code >= 0x09 && code <= 0x0d);
 
 const multipartFlag = (name: keyof MultipartFlags) => (of: Collections) => flag(of.body.multipart?.flags[name]);
 
@@ -178,8 +200,31 @@ const responseHeader = (of: Collections, name: string): string =>
 const total = (members: readonly Variable[], length: (member: Variable) => number): string =>
   String(members.reduce((sum, member) => sum + length(member), 0));
 
+/** Known from the request's line, headers and sender: the same in all phases. */
+export const OF_HEAD: ReadonlySet<Collection> = new Set([
+  "ARGS_GET",
+  "ARGS_GET_NAMES",
+  "AUTH_TYPE",
+  "QUERY_STRING",
+  "REMOTE_ADDR",
+  "REMOTE_HOST",
+  "REQUEST_BASENAME",
+  "REQUEST_COOKIES",
+  "REQUEST_COOKIES_NAMES",
+  "REQUEST_FILENAME",
+  "REQUEST_HEADERS",
+  "REQUEST_HEADERS_NAMES",
+  "REQUEST_LINE",
+  "REQUEST_METHOD",
+  "REQUEST_PROTOCOL",
+  "REQUEST_URI",
+  "REQUEST_URI_RAW",
+  "SERVER_NAME",
+  "UNIQUE_ID",
+]);
+
 /** Of phase 2: empty before. */
-const OF_BODY: readonly Collection[] = [
+const BODY_COLLECTIONS: readonly Collection[] = [
   "ARGS",
   "ARGS_NAMES",
   "ARGS_POST",
@@ -213,12 +258,14 @@ const OF_BODY: readonly Collection[] = [
   "XML",
 ];
 
+type Maker = (of: Collections) => readonly Variable[];
+
 const head = ({ request: { method, uri, protocol, headers } }: Collections): string =>
   `${method} ${uri} ${protocol}\n${headers.map(([name, value]) => `${name}: ${value}\n`).join("")}\n`;
 
 /** By name, how each is made. Those of rules (TX, MATCHED_VAR ...) are the engine's, and only named here. */
-export const COLLECTIONS: ReadonlyMap<Collection, (of: Collections) => readonly Variable[]> = new Map(
-  Object.entries<(of: Collections) => readonly Variable[]>({
+export const COLLECTIONS: ReadonlyMap<Collection, Maker> = new Map(
+  Object.entries<Maker>({
     ARGS: (of) => [...of.of("ARGS_GET"), ...of.of("ARGS_POST")],
     ARGS_NAMES: (of) => of.of("ARGS").map(named),
     ARGS_GET: (of) => readUrlencoded(query(of), of.limits, of.separator).args.map(variable),
@@ -257,20 +304,20 @@ export const COLLECTIONS: ReadonlyMap<Collection, (of: Collections) => readonly 
     REQBODY_PROCESSOR_ERROR: ({ body }) => flag(body.error !== undefined),
     REQBODY_PROCESSOR: ({ processor }) => one(processor),
     // The last part, after either slash.
-    REQUEST_BASENAME: (of) => one(/[^/\\]*$/.exec(filename(of))?.[0] ?? ""),
+    REQUEST_BASENAME: (of) => one(basename(of.filename)),
     // Of a body that a processor has read something else is to be looked at (ModSecurity 2).
     REQUEST_BODY: (of) =>
       one(of.processor === "URLENCODED" || (of.processor === "" && of.forcesBodyVariable) ? of.bodyText : ""),
     REQUEST_BODY_LENGTH: (of) => one(String(of.bodyText.length)),
     REQUEST_COOKIES: cookies,
     REQUEST_COOKIES_NAMES: (of) => of.of("REQUEST_COOKIES").map(named),
-    REQUEST_FILENAME: (of) => one(filename(of)),
+    REQUEST_FILENAME: (of) => one(of.filename),
     REQUEST_HEADERS: ({ request }) => request.headers.map(variable),
     REQUEST_HEADERS_NAMES: (of) => of.of("REQUEST_HEADERS").map(named),
     REQUEST_LINE: ({ request: { method, uri, protocol } }) => one(`${method} ${uri} ${protocol}`),
     REQUEST_METHOD: ({ request }) => one(request.method),
     REQUEST_PROTOCOL: ({ request }) => one(request.protocol),
-    REQUEST_URI: (of) => one(relative(of)),
+    REQUEST_URI: (of) => one(of.relative),
     REQUEST_URI_RAW: ({ request }) => one(request.uri),
     RESPONSE_BODY: ({ response }) => (response?.body === undefined ? [] : one(response.body)),
     RESPONSE_CONTENT_LENGTH: (of) => one(responseHeader(of, "content-length")),
@@ -302,3 +349,9 @@ export const COLLECTIONS: ReadonlyMap<Collection, (of: Collections) => readonly 
     USER: () => [],
   }),
 );
+
+const MAKERS: readonly Maker[] = [...COLLECTIONS.values()];
+/** Of each collection its number: a request has some thirty, and looks at most of them. */
+export const NUMBER_OF: ReadonlyMap<Collection, number> = new Map([...COLLECTIONS.keys()].map((name, i) => [name, i]));
+const OF_BODY: readonly number[] = BODY_COLLECTIONS.map((name) => NUMBER_OF.get(name) as number);
+const OF_RESPONSE: readonly number[] = [...NUMBER_OF].flatMap(([name, i]) => (name.startsWith("RESPONSE_") ? [i] : []));

@@ -2,12 +2,14 @@
  * The engine: a rule pack, ready to judge requests. `begin` gives a transaction, whose phases are run as the request comes in; `evaluate`
  * runs them all for a request that is there as a whole. Pure: it does no I/O and waits for nothing.
  */
+import { NUMBER_OF, OF_HEAD } from "./collections.ts";
 import { LinearRegex } from "./linear-regex.ts";
 import { type Operator, operatorOf } from "./operate.ts";
 import type { PackAtom, PackPattern, PackRule, PackTarget, RulePack } from "./pack.ts";
-import { type Group, Prefilter } from "./prefilter.ts";
+import { type Found, type Group, Prefilter } from "./prefilter.ts";
 import type { Phase, Verdict, WafRequest, WafResponse } from "./request.ts";
 import { Transaction } from "./transaction.ts";
+import { transformations, triggers } from "./transformations.ts";
 
 export interface EngineOptions {
   /** Rules are asked to the end, and nothing is refused. Default: what the pack says. */
@@ -22,19 +24,31 @@ export interface PackExclusion {
   readonly target?: PackTarget;
 }
 
-/** The groups of one collection in one phase: for all members, for some by name, for those that a pattern fits. */
+/** The groups of one collection. */
 export interface CollectionGroups {
-  readonly collection: string;
-  /** The like of its values may come again in other requests. */
-  readonly recurs: boolean;
+  /** The collection's number (collections.ts). */
+  readonly number: number;
+  /** Where the like of its values may come again in other requests: what was found at each place of it in the last one. */
+  readonly before: SeenPlace[] | undefined;
+  /** For members that have no group by their name. */
   readonly all: Group | undefined;
+  /** Those that look at all members, and those that look at the ones of this name. */
   readonly byName: ReadonlyMap<string, Group> | undefined;
+  /** More, for those that a pattern fits. */
   readonly byPattern: readonly { readonly pattern: LinearRegex; readonly group: Group }[];
 }
 
-/** Names, and what a client sends with each of its requests. Not what people write into forms. */
+/** A client sends the same headers in the same order, so that most values are told from the last one faster than they are found. */
+export interface SeenPlace {
+  readonly key: string;
+  readonly value: string;
+  readonly group: Group;
+  readonly found: readonly Found[];
+}
+
+/** Names, what is asked for, and what a client sends with each of its requests. Not what people write into forms. */
 const RECURRING =
-  /^(?:REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
+  /^(?:REMOTE_ADDR|REQBODY_PROCESSOR|REQUEST_BODY_LENGTH|REMOTE_HOST|SERVER_NAME|REQUEST_HEADERS|REQUEST_HEADERS_NAMES|REQUEST_COOKIES|REQUEST_COOKIES_NAMES|REQUEST_METHOD|REQUEST_PROTOCOL|REQUEST_LINE|REQUEST_URI|REQUEST_URI_RAW|QUERY_STRING|ARGS_GET|REQUEST_FILENAME|REQUEST_BASENAME|ARGS_NAMES|ARGS_GET_NAMES|ARGS_POST_NAMES|FILES_NAMES)$/;
 
 /** Has the headers that rules are asked about whatever is in them. */
 const ORDINARY: WafRequest = {
@@ -62,35 +76,36 @@ export class Engine {
   readonly #options: EngineOptions;
   /** By phase: where its rules begin in the pack, and where they end. */
   readonly ranges: ReadonlyMap<Phase, readonly [from: number, to: number]>;
+  /** Of what is known from the start, and stays: looked at once, for all phases. */
+  readonly headGroups: readonly CollectionGroups[];
   readonly groups: ReadonlyMap<Phase, readonly CollectionGroups[]>;
-  /** By phase, those that remember within one request. */
-  readonly forgetful: ReadonlyMap<Phase, readonly Group[]>;
-  /** By rule: whether the prefilter finds it. */
+  /** By rule: whether the prefilter finds it; and whether it finds only that the rule is to be asked. */
   readonly filtered: readonly boolean[];
+  readonly guarded: readonly boolean[];
   readonly #operators: (Operator | undefined)[] = [];
   readonly #names = new Map<string, readonly string[]>();
+  /** Of the pack's own targets: to make one takes longer than to look it up. */
+  readonly #fullNames: ReadonlyMap<PackTarget, string>;
   readonly #patterns = new Map<string, LinearRegex>();
 
   constructor(pack: RulePack, options: EngineOptions = {}) {
     this.pack = pack;
     this.#options = options;
-    this.prefilter = new Prefilter(pack, (place) => this.operator(place));
+    this.prefilter = new Prefilter(pack, (place) => this.operator(place), { apply: transformations, triggers });
     const filtered = new Set(pack.prefilter.atoms.map(({ rule }) => rule));
     this.filtered = pack.rules.map((_, rule) => filtered.has(rule));
+    const guarded = new Set(pack.prefilter.atoms.flatMap(({ rule, guard }) => (guard === undefined ? [] : [rule])));
+    this.guarded = pack.rules.map((_, rule) => guarded.has(rule));
+    const targets = pack.rules.flatMap(({ links }) => links.flatMap((link) => link.targets));
+    this.#fullNames = new Map(targets.map((target) => [target, fullNameOf(target)]));
     const ranges = new Map<Phase, readonly [number, number]>();
     for (const [at, { phase }] of pack.rules.entries()) ranges.set(phase, [ranges.get(phase)?.[0] ?? at, at + 1]);
     this.ranges = ranges;
-    this.groups = new Map([...ranges.keys()].map((phase) => [phase, this.#groupsOf(phase)]));
-    this.forgetful = new Map(
-      [...this.groups].map(([phase, collections]) => [
+    this.headGroups = this.#looks((_, collection) => OF_HEAD.has(collection));
+    this.groups = new Map(
+      [...ranges.keys()].map((phase) => [
         phase,
-        collections
-          .filter(({ recurs }) => !recurs)
-          .flatMap(({ all, byName, byPattern }) => [
-            ...(all ? [all] : []),
-            ...(byName?.values() ?? []),
-            ...byPattern.map(({ group }) => group),
-          ]),
+        this.#looks((own, collection) => own === phase && !OF_HEAD.has(collection)),
       ]),
     );
   }
@@ -121,6 +136,11 @@ export class Engine {
       this.pack.programs,
       this.prefilter.finds,
     ));
+  }
+
+  /** Of the one variable that the target reads, of those that rules write: `tx.score`. */
+  fullName(target: PackTarget): string {
+    return this.#fullNames.get(target) ?? fullNameOf(target);
   }
 
   /** Names in the pack's variables, by the collection that they begin with, `tx.`, and a pattern that fits the rest. */
@@ -154,35 +174,52 @@ export class Engine {
     return except?.some((one) => ("name" in one ? one.name === key : this.pattern(one.pattern).test(key))) ?? false;
   }
 
-  #groupsOf(phase: Phase): CollectionGroups[] {
-    const { atoms } = this.pack.prefilter;
-    const reading = new Map<string, Map<string, Map<number, PackTarget>>>();
+  /** What rules read, of those collections in those phases that are `wanted`. */
+  #looks(wanted: (phase: Phase, collection: string) => boolean): CollectionGroups[] {
+    const reading = new Map<string, Map<string, Map<number, readonly PackTarget[]>>>();
     const patterns = new Map<string, PackPattern>();
-    for (const [atom, { rule }] of (atoms as readonly PackAtom[]).entries()) {
-      const { phase: own, links } = this.pack.rules[rule] as PackRule;
-      if (own !== phase) continue;
+    for (const [atom, { rule }] of (this.pack.prefilter.atoms as readonly PackAtom[]).entries()) {
+      const { phase, links } = this.pack.rules[rule] as PackRule;
       for (const target of links[0]?.targets ?? []) {
         const { collection, name, pattern } = target;
+        if (!wanted(phase, collection)) continue;
         const selector = name !== undefined ? `=${name}` : pattern !== undefined ? `/${pattern.source}` : "";
         if (pattern !== undefined) patterns.set(selector, pattern);
-        const selectors = reading.get(collection) ?? new Map<string, Map<number, PackTarget>>();
+        const selectors = reading.get(collection) ?? new Map<string, Map<number, readonly PackTarget[]>>();
         reading.set(collection, selectors);
-        selectors.set(selector, (selectors.get(selector) ?? new Map<number, PackTarget>()).set(atom, target));
+        const those = selectors.get(selector) ?? new Map<number, readonly PackTarget[]>();
+        selectors.set(selector, those.set(atom, [...(those.get(atom) ?? []), target]));
       }
     }
-    return [...reading].map(([collection, selectors]) => {
-      const groups = [...selectors].map(([selector, those]) => ({ selector, group: this.prefilter.group(those) }));
-      const named = groups.filter(({ selector }) => selector.startsWith("="));
+    // By name, so that those that often hold the same, such as REQUEST_URI and REQUEST_URI_RAW, follow each other.
+    const sorted = [...reading].sort(([a], [b]) => (a < b ? -1 : 1));
+    return sorted.map(([collection, selectors]): CollectionGroups => {
+      const ofAll = selectors.get("");
+      const named = [...selectors].filter(([selector]) => selector.startsWith("="));
       return {
-        collection,
-        recurs: RECURRING.test(collection),
-        all: groups.find(({ selector }) => selector === "")?.group,
-        byName: named.length > 0 ? new Map(named.map(({ selector, group }) => [selector.slice(1), group])) : undefined,
-        byPattern: groups.flatMap(({ selector, group }) => {
+        number: NUMBER_OF.get(collection) as number,
+        before: RECURRING.test(collection) ? [] : undefined,
+        all: ofAll && this.prefilter.group(ofAll),
+        byName:
+          named.length === 0
+            ? undefined
+            : new Map(named.map(([selector, those]) => [selector.slice(1), this.prefilter.group(both(ofAll, those))])),
+        byPattern: [...selectors].flatMap(([selector, those]) => {
           const pattern = patterns.get(selector);
-          return pattern ? [{ pattern: this.pattern(pattern), group }] : [];
+          return pattern ? [{ pattern: this.pattern(pattern), group: this.prefilter.group(those) }] : [];
         }),
       };
     });
   }
+}
+
+const fullNameOf = ({ collection, name }: PackTarget): string => `${collection.toLowerCase()}.${name}`;
+
+/** By atom, the targets that it reads with. */
+type Reading = ReadonlyMap<number, readonly PackTarget[]>;
+
+function both(some: Reading | undefined, others: Reading): Reading {
+  const all = new Map(some);
+  for (const [atom, targets] of others) all.set(atom, [...(all.get(atom) ?? []), ...targets]);
+  return all;
 }

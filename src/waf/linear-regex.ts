@@ -344,15 +344,23 @@ export class LinearRegex {
     return false;
   }
 
+  /** Whether no match begins at this place, as its first byte tells: so at nearly all. */
+  #isDeadEnd(value: string, at: number): boolean {
+    const before = at === 0 ? EDGE : kindOf(value.charCodeAt(at - 1));
+    if (this.#start(before) === undefined) return false;
+    return this.#startStep(before, this.#classOf[value.charCodeAt(at) & 0xff] as number)?.length === 0;
+  }
+
   /** Tries as a backtracking engine does, but nothing twice: a place in the code at a place in the value either leads on or not. */
   #backtrack(value: string, from: number, to: number): (string | undefined)[] | undefined {
     const code = this.#code;
     const width = to - from + 1;
-    const tried = new Uint32Array(Math.ceil((code.length * width) / 32));
+    const tried = triedOf(Math.ceil((code.length * width) / 32));
     const saved = new Int32Array(2 * this.groups + 2).fill(-1);
     // Pairs: a place in the code and one in the value; or, with the slot's complement, what to put back.
     const stack: number[] = [];
     for (let start = from; start <= to; start++) {
+      if (start < to && this.#isDeadEnd(value, start)) continue;
       stack.push(0, start);
       while (stack.length > 0) {
         let at = stack.pop() as number;
@@ -404,6 +412,14 @@ export class LinearRegex {
     }
     return undefined;
   }
+}
+
+let tried = new Uint32Array(1 << 10);
+
+/** Zeroes, in an array that is used again. */
+function triedOf(length: number): Uint32Array {
+  if (length > tried.length) tried = new Uint32Array(2 * length);
+  return tried.fill(0, 0, length);
 }
 
 const ascending = (a: number, b: number) => a - b;

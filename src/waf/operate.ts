@@ -39,8 +39,11 @@ export function operatorOf(
           finds(value, words) || (long.length > 0 && long.some((phrase) => value.toLowerCase().includes(phrase))),
       };
     }
-    case "detectSQLi":
-      return { test: (value) => detectSqli(value) !== undefined, captures: (value) => [detectSqli(value)] };
+    case "detectSQLi": {
+      // Who matches captures, of the same value.
+      const detect = rememberingLast(detectSqli);
+      return { test: (value) => detect(value) !== undefined, captures: (value) => [detect(value)] };
+    }
     case "detectXSS":
       return { test: detectXss };
     case "validateUrlEncoding":
@@ -56,16 +59,19 @@ export function operatorOf(
     case "ipMatch": {
       const ranges = prepareIpMatch(packed.ranges.join(","));
       // Requests of one connection, and of one proxy, have the same address.
-      let last: string | undefined;
-      let matched = false;
       return {
-        test(value) {
-          if (value === last) return matched;
+        test: rememberingLast((value) => {
           const address = parseAddress(value);
-          last = value;
-          matched = address !== undefined && ranges.some((range) => inRange(address, range));
-          return matched;
-        },
+          return address !== undefined && ranges.some((range) => inRange(address, range));
+        }),
+      };
+    }
+    case "notedWithin": {
+      const { argument, before, after, as } = packed;
+      const readers = packed.readers.map((program) => new LinearRegex(programs[program] as Uint16Array));
+      return {
+        test: (value) =>
+          argument.includes(before + value + after) || readers.some((reader) => reader.test(as + value.toLowerCase())),
       };
     }
     default: {
@@ -77,6 +83,14 @@ export function operatorOf(
   }
 }
 
+function rememberingLast<Known>(of: (value: string) => Known): (value: string) => Known {
+  let last: { readonly value: string; readonly known: Known } | undefined;
+  return (value) => {
+    if (last?.value !== value) last = { value, known: of(value) };
+    return last.known;
+  };
+}
+
 function regexOperator(regex: LinearRegex | WindowedRegex): Operator {
-  return { test: (value) => regex.test(value), captures: (value) => regex.exec(value) ?? [] };
+  return { test: (value) => regex.test(value), captures: rememberingLast((value) => regex.exec(value) ?? []) };
 }

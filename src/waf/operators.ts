@@ -38,6 +38,11 @@ export const comparisons: Readonly<Record<ComparisonName, (value: string, argume
 
 /** C's atoi: a sign and digits at the beginning, after white space; 0 for everything else. */
 export function integer(text: string): number {
+  // Most are counts and scores.
+  if (text.length === 1) {
+    const digit = text.charCodeAt(0) - 0x30;
+    return digit >= 0 && digit <= 9 ? digit : 0;
+  }
   const digits = /^[\t-\r ]*([+-]?[0-9]+)/.exec(text);
   return digits ? Number(digits[1]) : 0;
 }

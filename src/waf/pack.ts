@@ -137,13 +137,26 @@ export type PackOperator =
   | { readonly op: "ipMatch"; readonly ranges: readonly string[] }
   /** A bit per byte that is allowed: 32 numbers of 8 bits. */
   | { readonly op: "validateByteRange"; readonly allowed: readonly number[] }
-  | { readonly op: ComparisonName; readonly argument: Template };
+  | { readonly op: ComparisonName; readonly argument: Template }
+  /**
+   * Whether the value, `before` and `after` it what is written there, is within the argument, or one of `readers`, programs, matches it
+   * with `as` before it. For guards alone (src/seclang/guard.ts).
+   */
+  | {
+      readonly op: "notedWithin";
+      readonly argument: string;
+      readonly before: string;
+      readonly after: string;
+      readonly as: string;
+      readonly readers: readonly number[];
+    };
 
 /**
  * Which rules need not be asked about a value: the operator of an atom can match only a value that has a word of each of its clauses,
- * and a character of each of its sets. A rule has atoms when its first link reads nothing but the request or the response with an
- * operator that says what it needs: one, or two for values with and without unusual bytes, and with multiMatch as many per transformation.
- * Rules without atoms are always asked.
+ * and a character of each of its sets. A rule has atoms when its first link reads nothing but the request or the response, with an
+ * operator that knows its argument: one, or two for values with and without unusual bytes, and with multiMatch as many per
+ * transformation. An operator that says nothing of what it needs, or that is negated, is asked about all values, but of those that come
+ * with every request only once. Rules without atoms are always asked.
  */
 export interface PackPrefilter {
   /** By word of the automaton, what it is for: four times the atom's number, and the number of its clause, 0 to 3. */
@@ -163,6 +176,8 @@ export interface PackAtom {
   readonly clauses: number;
   /** Of each of these a value must have a bit. */
   readonly masks: readonly number[];
+  /** An operator in place of the rule's: where it matches the rule is asked, as one without atoms is. */
+  readonly guard?: number;
   /** A word alone makes the operator match. */
   readonly certain?: true;
   /** Bytes that a text must have to hold a word of each clause; absent: 1. */

@@ -5,26 +5,28 @@
  * values takes longer than to look at them.
  */
 import { Automaton } from "./automaton.ts";
-import type { Variable } from "./collections.ts";
 import type { Operator } from "./operate.ts";
-import type { PackAtom, PackChain, PackTarget, RulePack } from "./pack.ts";
+import type { PackAtom, PackChain, PackLink, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
-import { transformations, triggers } from "./transformations.ts";
+import type { TransformationName, Transformations } from "./transformations.ts";
 
-/** A value that a rule's first link matches on. */
-export interface Hit {
-  readonly target: PackTarget;
-  readonly variable: Variable;
-  /** Transformed. */
-  readonly value: string;
+/** That an atom's rule matches on a value with its first link. */
+export interface Found {
+  readonly atom: number;
+  readonly rule: number;
+  /** The value, transformed. */
+  readonly text: string;
 }
 
-/** The atoms that look at one collection, or at one member of it, in one phase. */
+/** The atoms that look at the members of one collection, or at those of one name. */
 export interface Group {
-  /** By atom: the target that reads this; undefined for atoms that do not. */
-  readonly targets: readonly (PackTarget | undefined)[];
+  /** By atom: the targets that read this; undefined for atoms that do not. */
+  readonly targets: readonly (readonly PackTarget[] | undefined)[];
   /** Chains that are to be scanned, but for the empty one. */
   readonly scanned: readonly number[];
+  /** Of these, the ones that may change any value; and the least length of one that matters behind them. */
+  readonly ofAny: readonly number[];
+  readonly shortest: number;
   /** Bits of which a value must have one, for any of these chains to change it. */
   readonly triggers: number;
   /** By chain: bytes that a value must have, for any word of the chain's atoms to be in what becomes of it. */
@@ -34,50 +36,71 @@ export interface Group {
   readonly needless: readonly number[];
   /** The bits of `wordless`. */
   readonly kinds: number;
-  /** Values that no rule of the group matched on, in requests before. */
-  readonly clean: RecentValues;
+  /** Whether no atom can match on the empty value. */
+  readonly skipsEmpty: boolean;
+  /** What was found in values of requests before. */
+  readonly seen: RecentValues<readonly Found[]>;
   /** The same of the present phase of the present request. */
-  readonly cleanNow: RecentValues;
+  readonly seenNow: RecentValues<readonly Found[]>;
 }
 
 /** Set for every value: of transformations that may change any. */
 const ALWAYS = 1 << 30;
 // Names, agents and the like come again and again; what is longer, or in a body, hardly ever does.
-const LONGEST_CLEAN = 256;
+export const LONGEST_SEEN = 256;
+const NOTHING: readonly Found[] = [];
+/** With as much as its objects take. */
+const charactersIn = (found: readonly Found[]): number => found.reduce((sum, { text }) => sum + text.length + 64, 0);
+const recentValues = () => new RecentValues(charactersIn);
 
 /** Transformations that never make more bytes of a text than it had. */
 const SHORTENING =
-  /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?)$/;
+  /^(?:urlDecode(?:Uni)?|jsDecode|cssDecode|base64Decode(?:Ext)?|htmlEntityDecode|escapeSeqDecode|remove\w+|compressWhitespace|replaceComments|replaceNulls|lowercase|uppercase|normali[sz]ePath(?:Win)?|cmdLine|trim(?:Left|Right)?|as(?:Markup|Shell|Sql))$/;
+
+/** What a transformation was last given, and what it made of it. */
+interface Applied {
+  text: string;
+  made: string;
+}
 
 export class Prefilter {
+  readonly #apply: Transformations["apply"];
   readonly #chains: readonly PackChain[];
   readonly #atoms: readonly PackAtom[];
   readonly #clausesOfWord: readonly (readonly number[])[];
   readonly #operators: (place: number) => Operator;
   /** By atom. */
   readonly #operatorOf: readonly number[];
+  /** By atom: what its operator must say. */
+  readonly #wanted: readonly boolean[];
   readonly #automaton: Automaton;
   /** By chain: the bits without which it changes nothing, and those without which its last transformation does not. */
   readonly #triggers: readonly number[];
   readonly #ownTriggers: readonly number[];
   /** By chain: the bits without which it changes nothing but the case of letters. */
   readonly #scanTriggers: readonly number[];
+  /** By chain: what it makes of the empty value. */
+  readonly #ofEmpty: readonly string[];
 
-  // Of the present look: what is asked of which value, who is told, and how often somebody was.
+  // Of the present look: what is asked of which value, and what was found.
   #group: Group = {
     targets: [],
     scanned: [],
+    ofAny: [],
+    shortest: 0,
     triggers: 0,
     least: [],
     wordless: [],
     needless: [],
     kinds: 0,
-    clean: new RecentValues(),
-    cleanNow: new RecentValues(),
+    skipsEmpty: true,
+    seen: recentValues(),
+    seenNow: recentValues(),
   };
-  #variable: Variable = { key: "", name: "", value: "" };
-  #found: (atom: PackAtom, hit: Hit) => void = () => {};
-  #hits: { readonly rule: number; readonly text: string }[] = [];
+  #value = "";
+  #found: Found[] = [];
+  /** What is to be forgotten when the next phase begins. */
+  readonly #seenNow: RecentValues<readonly Found[]>[] = [];
   #look = 0;
   /** By atom: the last look in which it was asked. */
   readonly #asked: Int32Array;
@@ -92,6 +115,13 @@ export class Prefilter {
   /** By chain: the mask of what it made, where that was scanned; and the look that did. */
   readonly #maskOf: Int32Array;
   readonly #maskAt: Int32Array;
+  /** By chain: of its last transformation. */
+  readonly #lastApplied: readonly Applied[];
+
+  // Of the value that was scanned last, whose words stay at the beginning of #words.
+  #scannedValue: string | undefined;
+  #wordsOfValue = 0;
+  #kindsOfValue = 0;
 
   // Of the present text: the words in it, and by atom the clauses that they fulfil.
   #text = 0;
@@ -103,12 +133,16 @@ export class Prefilter {
     this.#words[this.#wordCount++] = word;
   };
 
-  constructor(pack: RulePack, operators: (place: number) => Operator) {
+  /** @param transformations those that the pack names, or more */
+  constructor(pack: RulePack, operators: (place: number) => Operator, { apply, triggers }: Transformations) {
+    this.#apply = apply;
     this.#chains = pack.chains;
     this.#atoms = pack.prefilter.atoms;
     this.#clausesOfWord = pack.prefilter.clausesOfWord;
     this.#operators = operators;
-    this.#operatorOf = this.#atoms.map(({ rule }) => pack.rules[rule]?.links[0]?.operator as number);
+    const linkOf = ({ rule }: PackAtom) => pack.rules[rule]?.links[0] as PackLink;
+    this.#operatorOf = this.#atoms.map((atom) => atom.guard ?? (linkOf(atom).operator as number));
+    this.#wanted = this.#atoms.map((atom) => linkOf(atom).negated !== true);
     // Bits for what triggers transformations, and others for what operators need.
     const triggering: string[] = [];
     const bitOf = (characters: string | undefined): number => {
@@ -131,6 +165,7 @@ export class Prefilter {
       scanTriggers.push((scanTriggers[before] ?? 0) | (own === "" ? 0 : bitOf(own)));
     }
     this.#scanTriggers = scanTriggers;
+    this.#ofEmpty = pack.chains.map((_, chain) => this.transform(chain, ""));
     this.#automaton = new Automaton(pack.tables, masksOf(triggering.slice(0, 30)), masksOf(pack.prefilter.sets));
     this.#asked = new Int32Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
@@ -139,31 +174,52 @@ export class Prefilter {
     this.#madeAt = new Int32Array(pack.chains.length);
     this.#maskOf = new Int32Array(pack.chains.length);
     this.#maskAt = new Int32Array(pack.chains.length);
+    const lastApplied = new Map<TransformationName | undefined, Applied>();
+    for (const { last } of pack.chains)
+      lastApplied.set(last, { text: "", made: last ? this.#transformation(last)("") : "" });
+    this.#lastApplied = pack.chains.map(({ last }) => lastApplied.get(last) as Applied);
     this.#askedText = pack.rules.map(() => "");
     this.#askedAt = new Int32Array(pack.rules.length);
   }
 
-  /** The group of these atoms, each with the target that it reads the values of. */
-  group(reading: ReadonlyMap<number, PackTarget>): Group {
-    const of = (atom: number) => this.#atoms[atom] as PackAtom;
-    const those = [...reading.keys()];
-    const wordless = those.filter((atom) => of(atom).clauses === 0);
-    const scanned = [...new Set(those.map((atom) => of(atom).scanned))].filter((chain) => chain !== 0);
+  /** The group of these atoms, each with the targets that it reads the values of. */
+  group(reading: ReadonlyMap<number, readonly PackTarget[]>): Group {
+    const targets = new Array<readonly PackTarget[] | undefined>(this.#atoms.length).fill(undefined);
+    const least = new Array<number>(this.#chains.length).fill(0);
+    const wordless = new Array<readonly number[]>(32).fill([]);
+    const needless: number[] = [];
+    const scanned: number[] = [];
+    let kinds = 0;
+    let skipsEmpty = true;
+    for (const [atom, those] of reading) {
+      const { chain, scanned: read, clauses, masks, least: length = 1 } = this.#atoms[atom] as PackAtom;
+      targets[atom] = those;
+      if (read !== 0 && !scanned.includes(read)) scanned.push(read);
+      least[read] = Math.min(least[read] || length, length);
+      const [mask] = masks;
+      if (clauses === 0 && mask === undefined) needless.push(atom);
+      else if (clauses === 0 && mask !== undefined) {
+        const bit = 31 - Math.clz32(mask);
+        wordless[bit] = [...(wordless[bit] as readonly number[]), atom];
+        kinds |= mask;
+      }
+      skipsEmpty &&= clauses + masks.length > 0 && this.#ofEmpty[chain] === "";
+    }
+    for (const chain of scanned) least[chain] = this.#lengthNeeded(chain, least[chain] as number);
+    const ofAny = scanned.filter((chain) => ((this.#scanTriggers[chain] as number) & ALWAYS) !== 0);
     return {
-      targets: this.#atoms.map((_, atom) => reading.get(atom)),
+      targets,
       scanned,
+      ofAny,
+      shortest: Math.min(...ofAny.map((chain) => least[chain] as number)),
       triggers: scanned.reduce((all, chain) => all | (this.#scanTriggers[chain] as number), 0),
-      least: this.#chains.map((_, chain) =>
-        this.#lengthNeeded(
-          chain,
-          Math.min(...those.filter((atom) => of(atom).scanned === chain).map((atom) => of(atom).least ?? 1)),
-        ),
-      ),
-      wordless: Array.from({ length: 32 }, (_, bit) => wordless.filter((atom) => of(atom).masks[0] === 1 << bit)),
-      needless: wordless.filter((atom) => of(atom).masks.length === 0),
-      kinds: wordless.reduce((all, atom) => all | (of(atom).masks[0] ?? 0), 0),
-      clean: new RecentValues(),
-      cleanNow: new RecentValues(),
+      least,
+      wordless,
+      needless,
+      kinds,
+      skipsEmpty,
+      seen: recentValues(),
+      seenNow: recentValues(),
     };
   }
 
@@ -190,48 +246,68 @@ export class Prefilter {
   };
 
   /** A new phase of a request begins. */
-  begin(groups: Iterable<Group>): void {
-    for (const { cleanNow } of groups) cleanNow.clear();
+  begin(): void {
+    for (const seen of this.#seenNow) seen.clear();
+    this.#seenNow.length = 0;
   }
 
-  /** Calls `found` with each atom that matches on `variable`. `recurs`: the like may come again in other requests. */
-  look(group: Group, variable: Variable, recurs: boolean, found: (atom: PackAtom, hit: Hit) => void): void {
-    const { value } = variable;
+  /** What atoms match on `value`, of the group's. `recurs`: the like may come again in other requests. */
+  look(group: Group, value: string, recurs: boolean): readonly Found[] {
+    if (value === "" && group.skipsEmpty) return NOTHING;
     // One request's list of things says the same thing again and again, too.
-    const clean = recurs ? group.clean : group.cleanNow;
-    if (clean.has(value)) return;
+    const seen = recurs ? group.seen : group.seenNow;
+    const known = seen.get(value);
+    if (known !== undefined) return known;
     this.#group = group;
-    this.#variable = variable;
-    this.#found = found;
+    this.#value = value;
     this.#look++;
-    if (this.#hits.length > 0) this.#hits = [];
-    this.#mask = this.#scan(value) | ALWAYS;
-    this.#settle(value, this.#automaton.kinds);
-    if ((this.#mask & group.triggers) !== 0) this.#lookTransformed(group, value);
-    if (this.#hits.length > 0 || value.length > LONGEST_CLEAN) return;
-    clean.add(value);
+    // The same text in several collections, such as a request's target, is scanned once.
+    if (value !== this.#scannedValue) {
+      this.#mask = this.#scan(value);
+      this.#scannedValue = value;
+      this.#wordsOfValue = this.#wordCount;
+      this.#kindsOfValue = this.#automaton.kinds;
+    }
+    this.#settle(value, 0, this.#wordsOfValue, this.#kindsOfValue);
+    const triggered = this.#mask & group.triggers;
+    if (triggered === ALWAYS) {
+      if (value.length >= group.shortest) this.#lookTransformed(group.ofAny, group.least, value);
+    } else if (triggered !== 0) this.#lookTransformed(group.scanned, group.least, value);
+    let found = NOTHING;
+    if (this.#found.length > 0) {
+      found = this.#found;
+      this.#found = [];
+    }
+    if (value.length > LONGEST_SEEN) return found;
+    if (!recurs && seen.size === 0) this.#seenNow.push(seen);
+    seen.set(value, found);
+    return found;
   }
 
-  #lookTransformed({ scanned, least }: Group, value: string): void {
-    const seen = [value];
+  #lookTransformed(scanned: readonly number[], least: readonly number[], value: string): void {
+    const texts = [value];
+    const masks = [this.#mask];
     for (let i = 0; i < scanned.length; i++) {
       const chain = scanned[i] as number;
       if (((this.#scanTriggers[chain] as number) & this.#mask) === 0 || (least[chain] as number) > value.length)
         continue;
       const text = this.#transformed(chain);
-      if (seen.includes(text)) continue;
-      seen.push(text);
-      this.#maskOf[chain] = this.#scan(text) | ALWAYS;
+      let at = texts.indexOf(text);
+      if (at === -1) {
+        at = texts.push(text) - 1;
+        masks.push(this.#scan(text, this.#wordsOfValue));
+        this.#settle(text, this.#wordsOfValue, this.#wordCount, this.#automaton.kinds);
+      }
+      this.#maskOf[chain] = masks[at] as number;
       this.#maskAt[chain] = this.#look;
-      this.#settle(text, this.#automaton.kinds);
     }
   }
 
-  /** Asks the atoms whose words and characters `text` has, of those that see it. */
-  #settle(text: string, mask: number): void {
+  /** Asks the atoms whose words, those from `from` to `to`, and characters `text` has, of those that see it. */
+  #settle(text: string, from: number, to: number, mask: number): void {
     const { targets, wordless, needless, kinds } = this.#group;
     const number = ++this.#text;
-    for (let i = 0; i < this.#wordCount; i++) {
+    for (let i = from; i < to; i++) {
       const clauses = this.#clausesOfWord[this.#words[i] as number] as readonly number[];
       for (let j = 0; j < clauses.length; j++) {
         const clause = clauses[j] as number;
@@ -261,50 +337,65 @@ export class Prefilter {
     for (let i = 0; i < masks.length; i++) if (((masks[i] as number) & mask) === 0) return;
     // The words may be those of a text that other chains made.
     const untouched = ((this.#scanTriggers[scanned] as number) & this.#mask) === 0;
-    if ((untouched ? this.#variable.value : this.#transformed(scanned)) !== text) return;
+    if ((untouched ? this.#value : this.#transformed(scanned)) !== text) return;
     this.#asked[atom] = this.#look;
     const seen = this.#transformed(chain);
     // With multiMatch a rule has several atoms: it is asked once about each text that comes of them.
     if (this.#askedAt[rule] === this.#look && this.#askedText[rule] === seen) return;
     this.#askedAt[rule] = this.#look;
     this.#askedText[rule] = seen;
-    for (const hit of this.#hits) if (hit.rule === rule && hit.text === seen) return;
-    if (!certain && !this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros)) return;
-    this.#hits.push({ rule, text: seen });
-    this.#found(packed, { target: this.#group.targets[atom] as PackTarget, variable: this.#variable, value: seen });
+    for (const one of this.#found) if (one.rule === rule && one.text === seen) return;
+    if (certain || this.#operators(this.#operatorOf[atom] as number).test(seen, noMacros) === this.#wanted[atom])
+      this.#found.push({ atom, rule, text: seen });
   }
 
-  /** Leaves the words in #words; returns the mask. */
-  #scan(text: string): number {
-    this.#wordCount = 0;
-    return this.#automaton.scan(text, this.#hit);
+  /** Leaves the words in #words, from there on; returns the mask. */
+  #scan(text: string, from = 0): number {
+    this.#wordCount = from;
+    return this.#automaton.scan(text, this.#hit) | ALWAYS;
   }
 
   #transformed(chain: number): string {
-    if (((this.#triggers[chain] as number) & this.#mask) === 0) return this.#variable.value;
+    if (((this.#triggers[chain] as number) & this.#mask) === 0) return this.#value;
     if (this.#madeAt[chain] === this.#look) return this.#made[chain] as string;
     const { before, last } = this.#chains[chain] as PackChain;
-    let made = this.#variable.value;
+    let made = this.#value;
     if (last !== undefined) {
       made = this.#transformed(before);
       if (((this.#ownTriggers[chain] as number) & this.#knownMask(before, made)) !== 0)
-        made = transformations[last](made);
+        made = this.#applied(chain, last, made);
     }
     this.#made[chain] = made;
     this.#madeAt[chain] = this.#look;
     return made;
   }
 
+  /** Chains that differ in what changes nothing end alike: the last text that a transformation was given often comes again. */
+  #applied(chain: number, name: TransformationName, text: string): string {
+    const last = this.#lastApplied[chain] as Applied;
+    if (last.text !== text) {
+      last.text = text;
+      last.made = this.#transformation(name)(text);
+    }
+    return last.made;
+  }
+
   /** The mask of a text that a chain has made; all bits, where it was not scanned. */
   #knownMask(chain: number, text: string): number {
-    if (text === this.#variable.value) return this.#mask;
+    if (text === this.#value) return this.#mask;
     return this.#maskAt[chain] === this.#look ? (this.#maskOf[chain] as number) : -1;
+  }
+
+  #transformation(name: TransformationName): (value: string) => string {
+    const apply = this.#apply[name];
+    if (!apply) throw new Error(`the engine has no transformation ${name}: build again`);
+    return apply;
   }
 
   /** Any value as an operator behind the chain sees it. */
   transform(chain: number, value: string): string {
     const { before, last } = this.#chains[chain] as PackChain;
-    return last === undefined ? value : transformations[last](this.transform(before, value));
+    return last === undefined ? value : this.#transformation(last)(this.transform(before, value));
   }
 }
 

@@ -1,16 +1,26 @@
 /** One request on its way through the rules. */
 import { Collections, type Variable } from "./collections.ts";
-import type { Engine, EngineOptions } from "./engine.ts";
-import type { PackAction, PackAtom, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
-import type { Hit } from "./prefilter.ts";
+import type { CollectionGroups, Engine, EngineOptions } from "./engine.ts";
+import type { PackAction, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
+import { type Found, type Group, LONGEST_SEEN } from "./prefilter.ts";
 import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
 
 const NO_VARIABLES: readonly Variable[] = [];
 const NO_HITS: readonly Hit[] = [];
 const NO_MATCHES: readonly MatchedVariable[] = [];
 const GROUPS = Array.from({ length: 10 }, (_, group) => `tx.${group}`);
+/** Of a collection, the places at which values are told from those of the last request. */
+const MOST_PLACES = 1_024;
 /** Most variables that one link tells of: a record is no copy of the request. */
 const MOST_TOLD = 20;
+
+/** A value that a rule's first link matches on. */
+interface Hit {
+  readonly target: PackTarget;
+  readonly variable: Variable;
+  /** Transformed. */
+  readonly value: string;
+}
 
 export class Transaction {
   readonly #engine: Engine;
@@ -19,7 +29,9 @@ export class Transaction {
   readonly #written = new Map<string, string | undefined>();
   readonly #detectionOnly: boolean;
   #mode: PackSettings["engine"];
-  #hits: (Hit[] | undefined)[] = [];
+  #headSeen = false;
+  /** By rule: what the prefilter has found. */
+  readonly #hits: (Hit[] | undefined)[] = [];
   #removed: Set<number> | undefined;
   #removedTargets: { readonly rules: readonly number[]; readonly target: PackTarget }[] | undefined;
   #allowed: "request" | "all" | undefined;
@@ -109,11 +121,13 @@ export class Transaction {
     const range = this.#engine.ranges.get(phase);
     if (!range || this.#stopped(phase)) return;
     if (phase === 5 && !this.#responded && this.#engine.pack.settings.engine === "off") return;
-    this.#prefilter(phase);
+    if (!this.#headSeen) this.#look(this.#engine.headGroups);
+    this.#headSeen = true;
+    this.#look(this.#engine.groups.get(phase) ?? []);
     const { rules } = this.#engine.pack;
     const { filtered } = this.#engine;
     for (let at = range[0]; at < range[1]; at++) {
-      if (filtered[at] ? this.#hits[at] === undefined : false) continue;
+      if (filtered[at] && this.#hits[at] === undefined) continue;
       if (this.#removed?.has(at)) continue;
       const rule = rules[at] as PackRule;
       if (!this.#matchesRule(rule, at)) continue;
@@ -138,21 +152,35 @@ export class Transaction {
     }
   }
 
-  #prefilter(phase: Phase): void {
-    const { prefilter, groups, forgetful } = this.#engine;
-    prefilter.begin(forgetful.get(phase) ?? []);
-    const found = (atom: PackAtom, hit: Hit): void => {
-      const hits = (this.#hits[atom.rule] ??= []);
-      hits.push(hit);
-    };
-    for (const { collection, recurs, all, byName, byPattern } of groups.get(phase) ?? []) {
-      for (const variable of this.#collections.of(collection)) {
-        if (all) prefilter.look(all, variable, recurs, found);
-        const named = byName?.get(variable.key);
-        if (named) prefilter.look(named, variable, recurs, found);
+  #look(collections: readonly CollectionGroups[]): void {
+    const { prefilter } = this.#engine;
+    prefilter.begin();
+    for (const { number, before, all, byName, byPattern } of collections) {
+      const variables = this.#collections.at(number);
+      for (let place = 0; place < variables.length; place++) {
+        const variable = variables[place] as Variable;
+        const { key, value } = variable;
+        const last = before?.[place];
+        if (last && last.key === key && last.value === value) this.#found(last.group, variable, last.found);
+        else {
+          const group = byName?.get(key) ?? all;
+          if (group) {
+            const found = prefilter.look(group, value, before !== undefined);
+            this.#found(group, variable, found);
+            if (before && place < MOST_PLACES && value.length <= LONGEST_SEEN)
+              before[place] = { key, value, group, found };
+          }
+        }
         for (const { pattern, group } of byPattern)
-          if (pattern.test(variable.key)) prefilter.look(group, variable, recurs, found);
+          if (pattern.test(key)) this.#found(group, variable, prefilter.look(group, value, before !== undefined));
       }
+    }
+  }
+
+  #found(group: Group, variable: Variable, all: readonly Found[]): void {
+    for (const { atom, rule, text } of all) {
+      const hits = (this.#hits[rule] ??= []);
+      for (const target of group.targets[atom] as readonly PackTarget[]) hits.push({ target, variable, value: text });
     }
   }
 
@@ -168,7 +196,7 @@ export class Transaction {
       }
       const before = this.#matched;
       this.#matching = undefined;
-      if (i === 0 && this.#engine.filtered[place]) this.#linkHits(link, place);
+      if (i === 0 && this.#engine.filtered[place] && !this.#engine.guarded[place]) this.#linkHits(link, place);
       else this.#link(link, i === 0 ? place : -1);
       if (this.#matching === undefined) {
         this.#matched = before;
@@ -191,7 +219,9 @@ export class Transaction {
 
   /** Of a first link that the prefilter has asked. */
   #linkHits(link: PackLink, place: number): void {
-    for (const { target, variable, value } of this.#hits[place] ?? NO_HITS) {
+    const hits = this.#hits[place] ?? NO_HITS;
+    const inOrder = hits.length > 1 ? byTarget(hits, link.targets) : hits;
+    for (const { target, variable, value } of inOrder) {
       if (target.except && this.#engine.leavesOut(target, variable.key)) continue;
       if (this.#removedTargets && this.#isRemoved(place, target, variable.key)) continue;
       this.#match(link, target, variable, value);
@@ -243,6 +273,11 @@ export class Transaction {
   #resolve(target: PackTarget): readonly Variable[] {
     const { name, pattern, except, count } = target;
     let those = this.#membersOf(target);
+    if (count && name !== undefined && except === undefined) {
+      let number = 0;
+      for (const { key } of those) if (key === name) number++;
+      return [{ key: name, name, value: String(number) }];
+    }
     if (name !== undefined || pattern !== undefined || except !== undefined) {
       const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
       let kept: Variable[] | undefined;
@@ -269,7 +304,7 @@ export class Transaction {
       case "SESSION":
       case "USER":
       case "RESOURCE":
-        return this.#ruleVariables(`${collection.toLowerCase()}.`, target);
+        return this.#ruleVariables(target);
       case "MATCHED_VAR":
         return this.#latest.slice(-1).map(({ value }) => ({ key: "", name: "", value }));
       case "MATCHED_VAR_NAME":
@@ -291,11 +326,13 @@ export class Transaction {
     }
   }
 
-  #ruleVariables(prefix: string, { name, pattern }: PackTarget): readonly Variable[] {
+  #ruleVariables(target: PackTarget): readonly Variable[] {
+    const { collection, name, pattern } = target;
     if (name !== undefined) {
-      const value = this.#variable(prefix + name);
+      const value = this.#variable(this.#engine.fullName(target));
       return value === undefined ? NO_VARIABLES : [{ key: name, name, value }];
     }
+    const prefix = `${collection.toLowerCase()}.`;
     const regex = pattern === undefined ? undefined : this.#engine.pattern(pattern);
     const found: Variable[] = [];
     const { variables } = this.#engine.pack;
@@ -344,17 +381,17 @@ export class Transaction {
     for (const action of actions) {
       switch (action.do) {
         case "set":
-          this.#set(this.#expand(action.name).toLowerCase(), this.#expand(action.value));
+          this.#set(this.#nameOf(action.name), this.#expand(action.value));
           break;
         case "add":
         case "subtract": {
-          const name = this.#expand(action.name).toLowerCase();
+          const name = this.#nameOf(action.name);
           const by = Number(this.#expand(action.value)) || 0;
           this.#set(name, String((Number(this.#variable(name)) || 0) + (action.do === "add" ? by : -by)));
           break;
         }
         case "unset":
-          this.#written.set(this.#expand(action.name).toLowerCase(), undefined);
+          this.#written.set(this.#nameOf(action.name), undefined);
           break;
         case "engine":
           // What is only to be told of is never refused.
@@ -384,6 +421,11 @@ export class Transaction {
     }
   }
 
+  /** What is fixed is in lower case already. */
+  #nameOf(name: Template): string {
+    return typeof name === "string" ? name : this.#expand(name).toLowerCase();
+  }
+
   #set(name: string, value: string): void {
     if (name.length === "tx.0".length) this.#groupsSet = GROUPS.length;
     this.#written.set(name, value);
@@ -402,12 +444,17 @@ export class Transaction {
   #isRemoved(place: number, { collection }: PackTarget, key: string): boolean {
     return (this.#removedTargets ?? []).some(
       ({ rules, target }) =>
-        rules.includes(place) &&
         target.collection === collection &&
+        rules.includes(place) &&
         (target.name === undefined || target.name === key) &&
         (target.pattern === undefined || this.#engine.pattern(target.pattern).test(key)),
     );
   }
+}
+
+/** In the order of the rule's targets, as ModSecurity matches. */
+function byTarget(hits: readonly Hit[], targets: readonly PackTarget[]): readonly Hit[] {
+  return hits.toSorted((a, b) => targets.indexOf(a.target) - targets.indexOf(b.target));
 }
 
 /** What every name begins with that a pattern such as `^header_name_` fits; names of variables are in lower case. */

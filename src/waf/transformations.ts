@@ -10,6 +10,7 @@ import { htmlEntityDecode } from "./transforms/entities.ts";
 import { cssDecode, escapeSeqDecode, jsDecode } from "./transforms/escapes.ts";
 import { hexDecode, hexEncode, sqlHexDecode } from "./transforms/hex.ts";
 import { normalizePath, normalizePathWin } from "./transforms/path.ts";
+import { asMarkup, asShell, asSql, MARKUP_TRIGGERS, SHELL_TRIGGERS, SQL_TRIGGERS } from "./transforms/readings.ts";
 import {
   commandLine,
   compressWhitespace,
@@ -38,6 +39,9 @@ const UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const HIGH = String.fromCharCode(...Array.from({ length: 128 }, (_, i) => 0x80 + i));
 
 const table = {
+  asMarkup: { apply: asMarkup, trigger: MARKUP_TRIGGERS },
+  asShell: { apply: asShell, trigger: SHELL_TRIGGERS },
+  asSql: { apply: asSql, trigger: SQL_TRIGGERS },
   base64Decode: { apply: base64Decode, trigger: any },
   base64DecodeExt: { apply: base64DecodeExt, trigger: any },
   base64Encode: { apply: base64Encode, trigger: any },
@@ -79,6 +83,12 @@ const table = {
   urlEncode: { apply: urlEncode, trigger: any },
   utf8toUnicode: { apply: utf8toUnicode, trigger: HIGH },
 } satisfies Record<string, Transformation>;
+
+/** What an engine has of them: all, or those that its packs name. */
+export interface Transformations {
+  readonly apply: Readonly<Partial<Record<TransformationName, (value: string) => string>>>;
+  readonly triggers: Readonly<Partial<Record<TransformationName, string | undefined>>>;
+}
 
 const names = Object.keys(table) as TransformationName[];
 

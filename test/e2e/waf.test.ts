@@ -154,7 +154,13 @@ describe("the waf policy, in workerd", () => {
       .map((record) => JSON.stringify(record))
       .join("\n");
     const found = proposals(log);
-    expect(found.proposals[0]).toEqual({ rule: 10, target: "ARGS:q", requests: 1, routes: ["shop/reported"] });
+    expect(found.proposals[0]).toEqual({
+      policy: "waf",
+      rule: 10,
+      target: "ARGS:q",
+      requests: 1,
+      routes: ["shop/reported"],
+    });
     expect(exclusionCode(found.proposals)).toContain('{ rule: 10, target: "ARGS:q" }, // 1 request to shop/reported');
   });
 });

@@ -177,3 +177,12 @@ test("the text for a person: what it comes to, and why", async () => {
   expect(lines).toContain("answer    403  scope-missing  The token lacks a scope");
   expect(text).toContain("deny scope-missing");
 });
+
+test("a table alone has the rules of filter, which are always the same", async () => {
+  const { answer, policies } = await explained("GET", "/v1/catalog?q=1%27+or+%271%27=%271");
+  expect(answer).toMatchObject({ status: 403, reason: "request-filtered" });
+  expect(policies.find(({ policy }) => policy === "filter")).toMatchObject({
+    verdict: "deny",
+    facts: { score: 5, rules: [{ id: "sqli-tautology", target: "query:q" }] },
+  });
+});

@@ -11,6 +11,7 @@ import {
 } from "../../src/policies/contract.ts";
 import { problemResponse } from "../../src/table/problems.ts";
 import type { PolicyMode, PolicyName, RouteTable, TableRoute } from "../../src/table/table.ts";
+import type { RulePack } from "../../src/waf/pack.ts";
 
 const route: TableRoute = {
   id: "orders/list",
@@ -66,6 +67,8 @@ export interface PolicyOptions {
   readonly now?: number | (() => number);
   readonly table?: RouteTable;
   readonly middleware?: GatewayRuntime["middleware"];
+  /** Rules, by id. */
+  readonly packs?: Readonly<Record<string, RulePack>>;
   /** Of policies within the policy. */
   // biome-ignore lint/suspicious/noExplicitAny: each knows its own configuration's type
   readonly authenticators?: Partial<Record<PolicyName, MakeAuthenticator<any>>>;
@@ -105,8 +108,10 @@ export function startPolicy<Config>(
       if (typeof value !== "string" || value === "") throw new NotConfigured(name);
       return value;
     },
-    rulePack: () => {
-      throw new Error("the test gives no rules");
+    rulePack: (id) => {
+      const pack = options.packs?.[id];
+      if (!pack) throw new Error(`the test gives no rules ${id}`);
+      return pack;
     },
     now: typeof now === "number" ? () => now : now,
   };

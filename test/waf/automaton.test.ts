@@ -61,3 +61,39 @@ describe("an automaton", () => {
     expect(() => automatonTables(many)).toThrow("at most");
   });
 });
+
+describe("a detector", () => {
+  const letters = ["a", "b", "A", "c", "'", "="];
+  const text = (least: number, most: number) =>
+    fc.string({ unit: fc.constantFrom(...letters), minLength: least, maxLength: most });
+
+  test("says whether a value has a wanted word, or a byte that tells by itself", () => {
+    fc.assert(
+      fc.property(
+        fc.array(text(1, 6), { maxLength: 8 }),
+        fc.array(fc.boolean()),
+        text(0, 30),
+        (words, asked, value) => {
+          const wanted = words.map((_, number) => asked[number] === true);
+          const detector = new Automaton(automatonTables(words)).detector(wanted);
+          const has = words.some((word, number) => wanted[number] && lower(value).includes(lower(word)));
+          expect(detector.test(value, detector.classes("", ""))).toBe(has);
+          expect(detector.test(value, detector.classes("'", ""))).toBe(has || value.includes("'"));
+        },
+      ),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("finds no word across a separator, and every word between two", () => {
+    fc.assert(
+      fc.property(fc.array(text(1, 4), { maxLength: 8 }), text(0, 30), (words, value) => {
+        const detector = new Automaton(automatonTables(words)).detector(words.map((word) => !word.includes("=")));
+        const plain = words.filter((word) => !word.includes("="));
+        const has = value.split("=").some((part) => plain.some((word) => lower(part).includes(lower(word))));
+        expect(detector.test(value, detector.classes("", "="))).toBe(has);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: ${IFS} of shells
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -130,6 +131,27 @@ const vectors: Partial<Record<TransformationName, readonly (readonly [value: str
   parityEven7bit: [["\x01\x03", "\x81\x03"]],
   parityOdd7bit: [["\x01\x03", "\x01\x83"]],
   parityZero7bit: [["\xc1B", "AB"]],
+  asSql: [
+    ["1/**/union/*a*/select", "1 union select"],
+    ["/*!50000union*/ 1", " union 1"],
+    ["union --x\n select #y\n1", "union select 1"],
+    ["a\tb\v \nc", "a b c"],
+    ["1\xa0or 2\xc2\xa0or\xe3\x803", "1 or 2 or\xe3\x803"],
+    ["voil\xc3\xa0 caf\xc3\xa9", "voil\xc3\xa0 caf\xc3\xa9"],
+    ["admin'/*", "admin' /*"],
+  ],
+  asMarkup: [
+    ["&lt;script&gt;&#60x&#x3e;", "<script><x>"],
+    ["\\u003cscript\\x3e", "<script>"],
+    ["<scr\0ipt>", "<script>"],
+    ["java&Tab;script&colon;", "java script:"],
+    ["&unknown;&#233;&#99999999;", "&unknown;\xc3\xa9&#99999999;"],
+  ],
+  asShell: [
+    ["c'a'\"t\" \\x /^y", "cat x /y"],
+    ["cat$IFS$@/x${ifs}y", "cat /x y"],
+    ["a \t b\nc", "a b\nc"],
+  ],
 };
 
 describe("transformations", () => {

@@ -30,12 +30,36 @@ const isSpace = (code: number): boolean => code === 0x20 || (code >= 0x09 && cod
  * and none before `/` and `(`; in lower case.
  */
 export function commandLine(value: string): string {
-  // One look at an ordinary text, in place of two that replace nothing.
+  // One look at an ordinary text.
   if (!/["'\\^,;\t\r\n]| [ /(]/.test(value)) return lowercase(value);
-  const unquoted = value.replace(/["'\\^]+/g, "");
-  const spaced = unquoted.replace(/[ ,;\t\r\n]+([/(]?)/g, (_, after: string) => after || " ");
-  return lowercase(spaced);
+  let out = "";
+  let copied = 0;
+  let spaced = false;
+  for (let at = 0; at < value.length; at++) {
+    const code = value.charCodeAt(at);
+    const kind = COMMAND[code] as number;
+    if (kind === PLAIN) {
+      if (spaced && code !== SLASH && code !== PARENTHESIS) out += " ";
+      spaced = false;
+      if (copied === -1) copied = at;
+      continue;
+    }
+    if (copied !== -1) out += value.slice(copied, at);
+    copied = -1;
+    if (kind === SPACE) spaced = true;
+  }
+  if (copied !== -1) out += value.slice(copied);
+  return lowercase(spaced ? `${out} ` : out);
 }
+
+const PLAIN = 0;
+const SPACE = 1;
+const QUOTE = 2;
+const COMMAND = new Uint8Array(256);
+for (const character of " ,;\t\r\n") COMMAND[character.charCodeAt(0)] = SPACE;
+for (const character of "\"'\\^") COMMAND[character.charCodeAt(0)] = QUOTE;
+const SLASH = 0x2f;
+const PARENTHESIS = 0x28;
 
 /** ASCII only: bytes above 0x7f are no letters. */
 export function lowercase(value: string): string {
