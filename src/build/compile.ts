@@ -1,11 +1,13 @@
 /** read -> check -> plan -> prove: from a routes module to its RouteTable, or to everything that is wrong with it. */
 import { relative } from "node:path";
 import { gatewayOf } from "../config/entries.ts";
+import { FILTER_PACK } from "../policies/filter-inspection.ts";
 import { type Step, unwatched } from "../prove/step.ts";
 import type { RouteTable } from "../table/table.ts";
 import type { EncodedPack } from "../waf/pack-encoding.ts";
 import { checkConfiguration } from "./check.ts";
 import { checkEnvironment, wranglerFileFor } from "./environment.ts";
+import { filterPack } from "./filter-pack.ts";
 import { type Planned, planTable } from "./plan.ts";
 import { ConfigurationRefused } from "./problem.ts";
 import { type Proved, prove } from "./prove.ts";
@@ -27,7 +29,7 @@ export interface Compiled {
   /** `file:line` of each route, cluster, listener and consumer: `route orders/list`. No part of the table, which lines do not change. */
   readonly sources: Readonly<Record<string, string>>;
   readonly module: RoutesModule;
-  /** By id: the rules of the table's wafs. */
+  /** By id: the rules of the table's wafs, and those of `filter`. */
   readonly packs: ReadonlyMap<string, EncodedPack>;
   /** All files that went into the table and the packs, but for wrangler's. */
   readonly inputs: readonly string[];
@@ -56,14 +58,26 @@ export async function compileRoutes({
 }: CompileOptions): Promise<Compiled> {
   const module = await readRoutes(routes);
   const { problems } = module;
-  const { table, declarations, references, packs, ruleFiles } = plan(module, step);
+  const { table, declarations, references, packs: wafs, ruleFiles } = plan(module, step);
   const wrangler = config ?? (await wranglerFileFor(module.file));
   if (wrangler) await checkEnvironment(table, { references, declarations }, wrangler, problems);
   // Of a table with holes nothing is true.
   const proved = problems.count === 0 ? prove(table, module, declarations, notes, step) : [];
   if (problems.list.length > 0) throw new ConfigurationRefused(problems.list);
   const inputs = [...module.inputs, ...ruleFiles];
-  return { table, sources: sourcesOf(declarations, module), module, packs, inputs, wrangler, proved };
+  const filters = table.policies.some(({ policy }) => policy === "filter");
+  return {
+    table,
+    sources: sourcesOf(declarations, module),
+    module,
+    // Made when somebody asks: `check` need not wait for it.
+    get packs() {
+      return filters ? new Map([...wafs, [FILTER_PACK, filterPack()]]) : wafs;
+    },
+    inputs,
+    wrangler,
+    proved,
+  };
 }
 
 function sourcesOf(declarations: Planned["declarations"], { problems }: RoutesModule): Record<string, string> {

@@ -6,7 +6,6 @@ import { parseDuration } from "../config/duration.ts";
 import { EVERYWHERE } from "../config/entries.ts";
 import type { ListenerDeclaration } from "../config/listener.ts";
 import type { Reference as Declared } from "../config/values.ts";
-import { FILTER_PACK } from "../policies/filter-inspection.ts";
 import { type Step, unwatched } from "../prove/step.ts";
 import {
   type GatewaySettings,
@@ -19,7 +18,6 @@ import {
 import type { EncodedPack } from "../waf/pack-encoding.ts";
 import { byKey } from "./by-key.ts";
 import { checkPlanned } from "./check-planned.ts";
-import { filterPack } from "./filter-pack.ts";
 import { tableMatch } from "./plan-match.ts";
 import { type Held, PolicyPlan } from "./plan-policies.ts";
 import { rewriteOf, TargetPlan } from "./plan-target.ts";
@@ -34,7 +32,7 @@ export interface Planned {
   readonly declarations: ReadonlyMap<string, Declaration>;
   /** Where each name of the environment is first referred to. */
   readonly references: ReadonlyMap<string, Declared>;
-  /** By id: the rules of wafs, and those of `filter`. */
+  /** By id: the rules of wafs. */
   readonly packs: ReadonlyMap<string, EncodedPack>;
   /** Files of rules that went into them. */
   readonly ruleFiles: RuleSets["files"];
@@ -148,15 +146,9 @@ class Plan {
       table: { ...content, id },
       declarations: this.#declarations,
       references: this.#references,
-      packs: this.#packs(),
+      packs: this.#policies.ruleSets.packs,
       ruleFiles: this.#policies.ruleSets.files,
     };
-  }
-
-  #packs(): Planned["packs"] {
-    const { packs } = this.#policies.ruleSets;
-    const filters = this.#policies.policies.values.some(({ policy }) => policy === "filter");
-    return filters ? new Map([...packs, [FILTER_PACK, filterPack()]]) : packs;
   }
 
   get #gatewayApi(): boolean {
