@@ -79,16 +79,17 @@ export class Automaton {
   /** For one question: whether a value has one of the words that are `wanted`, by number; of a long word its beginning is enough. */
   detector(wanted: readonly boolean[]): Detector {
     const { transitions, shift, firstEnd, ends, shorter } = (this.#made ??= make(this.#tables));
-    const tells = Array.from(shorter, (_, state) => {
-      for (let ending = state; ending !== 0; ending = shorter[ending] as number)
-        for (let end = firstEnd[ending] as number; end < (firstEnd[ending + 1] as number); end++)
-          if (wanted[ends[end] as number]) return true;
-      return false;
-    });
-    const states = new Uint16Array(transitions.length);
+    const tells = new Uint8Array(shorter.length);
+    // A state's shorter one stands before it.
+    for (let state = 1; state < tells.length; state++) {
+      tells[state] = tells[shorter[state] as number] as number;
+      for (let end = firstEnd[state] as number; end < (firstEnd[state + 1] as number); end++)
+        if (wanted[ends[end] as number]) tells[state] = 1;
+    }
+    const states = transitions.slice();
     for (let at = 0; at < states.length; at++) {
-      const to = (transitions[at] as number) & MOST_STATES;
-      states[at] = tells[to] ? FOUND : to;
+      const to = states[at] as number;
+      if (to > MOST_STATES) states[at] = tells[to & MOST_STATES] ? FOUND : to & MOST_STATES;
     }
     return new Detector(states, shift, this.#tables.slice(HEADER, HEADER + 256));
   }
