@@ -18,6 +18,7 @@ export interface Variable {
   readonly value: string;
 }
 
+const NO_VARIABLES: readonly Variable[] = [];
 const one = (value: string): readonly Variable[] => [{ key: "", name: "", value }];
 const flag = (raised: boolean | undefined): readonly Variable[] => one(raised ? "1" : "0");
 const variable = ([name, value]: readonly [string, string]): Variable => ({ key: lower(name), name, value });
@@ -56,6 +57,18 @@ export class Collections {
     for (const [held, value] of this.request.headers)
       if (held.length === name.length && lower(held) === name) return value;
     return "";
+  }
+
+  /** The headers of that name, which is in lower case: without making all of them members of a collection. */
+  headers(name: string): readonly Variable[] {
+    const { headers } = this.request;
+    let members = NO_VARIABLES;
+    for (let i = 0; i < headers.length; i++) {
+      const [held, value] = headers[i] as readonly [string, string];
+      if (held.length !== name.length || lower(held) !== name) continue;
+      members = [...members, { key: name, name: held, value }];
+    }
+    return members;
   }
 
   of(collection: Collection): readonly Variable[] {
@@ -200,27 +213,30 @@ const responseHeader = (of: Collections, name: string): string =>
 const total = (members: readonly Variable[], length: (member: Variable) => number): string =>
   String(members.reduce((sum, member) => sum + length(member), 0));
 
-/** Known from the request's line, headers and sender: the same in all phases. */
-export const OF_HEAD: ReadonlySet<Collection> = new Set([
+/** Known from the request's line and who sends it: the same in all phases. */
+export const OF_LINE: ReadonlySet<Collection> = new Set([
   "ARGS_GET",
   "ARGS_GET_NAMES",
-  "AUTH_TYPE",
   "QUERY_STRING",
   "REMOTE_ADDR",
   "REMOTE_HOST",
   "REQUEST_BASENAME",
-  "REQUEST_COOKIES",
-  "REQUEST_COOKIES_NAMES",
   "REQUEST_FILENAME",
-  "REQUEST_HEADERS",
-  "REQUEST_HEADERS_NAMES",
   "REQUEST_LINE",
   "REQUEST_METHOD",
   "REQUEST_PROTOCOL",
   "REQUEST_URI",
   "REQUEST_URI_RAW",
+]);
+
+/** Known from its headers: the same in all phases. */
+export const OF_HEADERS: ReadonlySet<Collection> = new Set([
+  "AUTH_TYPE",
+  "REQUEST_COOKIES",
+  "REQUEST_COOKIES_NAMES",
+  "REQUEST_HEADERS",
+  "REQUEST_HEADERS_NAMES",
   "SERVER_NAME",
-  "UNIQUE_ID",
 ]);
 
 /** Of phase 2: empty before. */

@@ -1,6 +1,6 @@
 /** One request on its way through the rules. */
 import { Collections, type Variable } from "./collections.ts";
-import type { CollectionGroups, Engine, EngineOptions } from "./engine.ts";
+import type { CollectionGroups, Engine, EngineOptions, HeadPart, Hit, RuleHit } from "./engine.ts";
 import type { PackAction, PackLink, PackRule, PackSettings, PackTarget, Template } from "./pack.ts";
 import { type Found, type Group, LONGEST_SEEN } from "./prefilter.ts";
 import type { Interruption, MatchedVariable, Phase, RuleMatch, Verdict, WafRequest, WafResponse } from "./request.ts";
@@ -14,14 +14,6 @@ const MOST_PLACES = 1_024;
 /** Most variables that one link tells of: a record is no copy of the request. */
 const MOST_TOLD = 20;
 
-/** A value that a rule's first link matches on. */
-interface Hit {
-  readonly target: PackTarget;
-  readonly variable: Variable;
-  /** Transformed. */
-  readonly value: string;
-}
-
 export class Transaction {
   readonly #engine: Engine;
   readonly #collections: Collections;
@@ -30,6 +22,8 @@ export class Transaction {
   readonly #detectionOnly: boolean;
   #mode: PackSettings["engine"];
   #headSeen = false;
+  /** What is found in the part of the head that is looked at. */
+  #noted: RuleHit[] | undefined;
   /** By rule: what the prefilter has found. */
   readonly #hits: (Hit[] | undefined)[] = [];
   #removed: Set<number> | undefined;
@@ -121,7 +115,7 @@ export class Transaction {
     const range = this.#engine.ranges.get(phase);
     if (!range || this.#stopped(phase)) return;
     if (phase === 5 && !this.#responded && this.#engine.pack.settings.engine === "off") return;
-    if (!this.#headSeen) this.#look(this.#engine.headGroups);
+    if (!this.#headSeen) for (const part of this.#engine.head) this.#lookAtHead(part);
     this.#headSeen = true;
     this.#look(this.#engine.groups.get(phase) ?? []);
     const { rules } = this.#engine.pack;
@@ -152,6 +146,19 @@ export class Transaction {
     }
   }
 
+  #lookAtHead(part: HeadPart): void {
+    const { request } = this.#collections;
+    if (part.last && part.isSame(request, part.last.request)) {
+      for (const [rule, hit] of part.last.hits) (this.#hits[rule] ??= []).push(hit);
+      return;
+    }
+    const hits: RuleHit[] = [];
+    this.#noted = hits;
+    this.#look(part.collections);
+    this.#noted = undefined;
+    part.last = { request: { ...request, body: "" }, hits };
+  }
+
   #look(collections: readonly CollectionGroups[]): void {
     const { prefilter } = this.#engine;
     prefilter.begin();
@@ -180,7 +187,11 @@ export class Transaction {
   #found(group: Group, variable: Variable, all: readonly Found[]): void {
     for (const { atom, rule, text } of all) {
       const hits = (this.#hits[rule] ??= []);
-      for (const target of group.targets[atom] as readonly PackTarget[]) hits.push({ target, variable, value: text });
+      for (const target of group.targets[atom] as readonly PackTarget[]) {
+        const hit: Hit = { target, variable, value: text };
+        hits.push(hit);
+        this.#noted?.push([rule, hit]);
+      }
     }
   }
 
@@ -321,6 +332,8 @@ export class Transaction {
           name: matched.name,
           value: matched.name,
         }));
+      case "REQUEST_HEADERS":
+        return target.name === undefined ? this.#collections.of(collection) : this.#collections.headers(target.name);
       default:
         return this.#collections.of(collection);
     }
