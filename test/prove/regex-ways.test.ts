@@ -116,7 +116,7 @@ describe("ways through a regex", () => {
     ["[a-z]{1,63}[a-z]{1,63}", 125],
     ["(?:en|de|fr)(?:-[A-Z]{2})?", 3],
     ["\\bword\\b", 1],
-  ])("are %i at most through %s", (source, ways) => {
+  ])("through %s are %i at most", (source, ways) => {
     expect(waysOf(source)).toEqual({ kind: "at-most", ways });
   });
 
