@@ -1,37 +1,5 @@
 /** `npm run gateway -- <command>`. Exit codes: 0 done, 1 the configuration or the deployment was refused, 2 wrong usage. */
-import { Command } from "commander";
-import { formatProblem, isRefusal } from "./build/problem.ts";
 import { groupsFor } from "./commands/groups.ts";
-import { print, red } from "./commands/terminal.ts";
+import { runProgram } from "./commands/program.ts";
 
-const program = new Command("gateway")
-  .description("Portcullis: an API gateway on Workers, from a routes/ module")
-  .showHelpAfterError("(--help shows what is possible)")
-  .showSuggestionAfterError()
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
-
-for (const { addCommands } of await groupsFor(process.argv[2])) addCommands(program);
-
-try {
-  await program.parseAsync();
-} catch (error) {
-  fail(error);
-}
-
-function fail(error: unknown): void {
-  const wantsJson = process.argv.includes("--json");
-  if (isRefusal(error)) {
-    if (wantsJson) print(JSON.stringify({ ok: false, problems: error.problems }));
-    else {
-      for (const problem of error.problems) console.error(formatProblem(problem));
-      const count = error.problems.length;
-      console.error(red(`${count} problem${count === 1 ? "" : "s"}; nothing was changed`));
-    }
-    process.exitCode = 1;
-  } else {
-    const message = error instanceof Error ? error.message : String(error);
-    if (wantsJson) print(JSON.stringify({ ok: false, error: message }));
-    else console.error(`${red("failed")}  ${message}`);
-    process.exitCode = 1;
-  }
-}
+await runProgram(await groupsFor(process.argv[2]));

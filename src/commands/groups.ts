@@ -1,14 +1,11 @@
 /** Which file has which commands. What a command does is read when it is called, and of the others not even their options. */
-import type { Command } from "commander";
-
-interface Group {
-  addCommands(program: Command): void;
-}
+import type { Group } from "./program.ts";
 
 export const GROUPS: readonly (readonly [commands: readonly string[], load: () => Promise<Group>])[] = [
   [["dev"], () => import("./dev.ts")],
   [["check", "prove", "build", "diff", "deploy"], () => import("./routes.ts")],
-  [["explain", "replay"], () => import("./requests.ts")],
+  [["explain"], () => import("./explain.ts")],
+  [["replay"], () => import("./replay.ts")],
   [["import"], () => import("./import.ts")],
   [["waf"], () => import("./waf.ts")],
   [["token", "keys", "users", "consumers"], () => import("./callers.ts")],

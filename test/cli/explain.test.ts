@@ -12,6 +12,10 @@ const table = join(folder, "table.json");
 beforeAll(async () => void (await emit(await compileRoutes({ routes: "routes" }), folder)));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** As people start it: from the bundle that is kept of its code, which takes a fifth of the time. */
+const kept = (args: readonly string[], { env = {} as NodeJS.ProcessEnv } = {}) =>
+  run(process.execPath, [MAIN, ...args], process.cwd(), env);
+
 test("explains by the routes and by a built table alike, for people and for scripts", async () => {
   const request = [
     "GET",
@@ -24,8 +28,8 @@ test("explains by the routes and by a built table alike, for people and for scri
     "email=a@b.example",
   ];
   const [told, json] = await Promise.all([
-    gateway(["explain", ...request, "-H", "user-agent: test"]),
-    gateway(["explain", ...request, "--table", table, "--config", "wrangler.toml", "--json"]),
+    kept(["explain", ...request, "-H", "user-agent: test"]),
+    kept(["explain", ...request, "--table", table, "--config", "wrangler.toml", "--json"]),
   ]);
   expect(told).toMatchObject({ code: 0, err: "" });
   expect(told.out).toContain("route     orders/read  routes/orders.ts:");
@@ -42,11 +46,8 @@ test("explains by the routes and by a built table alike, for people and for scri
 test("says the same from the bundle that is kept of its code, also of routes that are refused", async () => {
   const broken = await folderOf({ "index.ts": "export default 5;" });
   const args = ["explain", "GET", "/v1/orders/7", "--as", "storefront"];
-  for (const more of [[], ["--routes", broken], ["--rotes", "a"]]) {
-    const [bundled, plain] = await Promise.all([
-      run(process.execPath, [MAIN, ...args, ...more], process.cwd(), {}),
-      gateway([...args, ...more]),
-    ]);
+  for (const more of [[], ["--routes", broken]]) {
+    const [bundled, plain] = await Promise.all([kept([...args, ...more]), gateway([...args, ...more])]);
     // Each makes an id of its own for the request.
     const steady = ({ out, ...rest }: typeof plain) => ({
       ...rest,
@@ -61,10 +62,10 @@ test("asks the rules of a waf, also from what was compiled before, and says wher
   const attack = ["explain", "GET", "https://shop.example.com/?q=1+union+select+2"];
   const without = join(folder, "firewall");
   await emit(await compileRoutes({ routes: "test/testing/firewall.ts" }), without);
-  const first = await gateway([...attack, ...routes, "--json"]);
+  const first = await kept([...attack, ...routes, "--json"]);
   const [second, table] = await Promise.all([
-    gateway([...attack, ...routes, "--json"]),
-    gateway([...attack, "--table", join(without, "table.json")]),
+    kept([...attack, ...routes, "--json"]),
+    kept([...attack, "--table", join(without, "table.json")]),
   ]);
   for (const { out } of [first, second]) expect(JSON.parse(out).answer).toMatchObject({ reason: "request-filtered" });
   expect(table.out).toContain("waf lets the request pass: its rules are not in the table");
@@ -72,10 +73,10 @@ test("asks the rules of a waf, also from what was compiled before, and says wher
 
 test("says what is wrong with how it was asked", async () => {
   const [header, live, secret, file] = await Promise.all([
-    gateway(["explain", "GET", "/", "-H", "no colon"]),
-    gateway(["explain", "POST", "/v1/orders", "--live", "http://127.0.0.1:9"], { env: { DEBUG_KEY: "d" } }),
-    gateway(["explain", "GET", "/", "--live", "http://127.0.0.1:9", "--secret-env", "NO_SUCH_NAME"]),
-    gateway(["explain", "GET", "/", "--table", "package.json"]),
+    kept(["explain", "GET", "/", "-H", "no colon"]),
+    kept(["explain", "POST", "/v1/orders", "--live", "http://127.0.0.1:9"], { env: { DEBUG_KEY: "d" } }),
+    kept(["explain", "GET", "/", "--live", "http://127.0.0.1:9", "--secret-env", "NO_SUCH_NAME"]),
+    kept(["explain", "GET", "/", "--table", "package.json"]),
   ]);
   expect(header.code).toBe(2);
   expect(header.err).toContain('A header is written as "name: value".');

@@ -46,9 +46,9 @@ describe("ways through a regex", () => {
         proved++;
         expect(checkSync(`^(?:${source})$`, flags, { timeout: 2_000 }).status).not.toBe("vulnerable");
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
-    expect(proved).toBeGreaterThan(20);
+    expect(proved).toBeGreaterThan(12);
   });
 
   it("are few only where V8 takes no longer than for reading", () => {
@@ -68,9 +68,9 @@ describe("ways through a regex", () => {
         for (const [before, pump, behind] of pumped)
           within(source, before + pump.repeat(LENGTH / pump.length) + behind);
       }),
-      { numRuns: 400 },
+      { numRuns: 250 },
     );
-    expect(proved).toBeGreaterThan(100);
+    expect(proved).toBeGreaterThan(60);
     // And that would be noticed.
     expect(() => within(".*a.*b", "a".repeat(LENGTH))).toThrow("timed out");
   });
@@ -116,7 +116,7 @@ describe("ways through a regex", () => {
     ["[a-z]{1,63}[a-z]{1,63}", 125],
     ["(?:en|de|fr)(?:-[A-Z]{2})?", 3],
     ["\\bword\\b", 1],
-  ])("are %i at most through %s", (source, ways) => {
+  ])("through %s are %i at most", (source, ways) => {
     expect(waysOf(source)).toEqual({ kind: "at-most", ways });
   });
 

@@ -1,8 +1,11 @@
-/** What becomes of requests: of one, and of those in a log. */
-import { type Command, Option } from "commander";
+/** What becomes of one request. */
+import type { Command } from "commander";
 import { configOption, groups, headerLine, jsonOption, pair, routesOption } from "./options.ts";
 
-export function addCommands(program: Command): void {
+type Work = Pick<typeof import("../explain/command.ts"), "explainCommand">;
+
+/** `work`: what it does, where that is there already (explain-alone.ts). */
+export function addCommands(program: Command, work: () => Promise<Work> = () => import("../explain/command.ts")): void {
   program
     .command("explain")
     .description("what the gateway would do with a request, and why; asks nobody")
@@ -31,30 +34,7 @@ export function addCommands(program: Command): void {
     .option(...configOption)
     .option(...jsonOption)
     .action(async (method: string, url: string, options) => {
-      const { explainCommand } = await import("../explain/command.ts");
+      const { explainCommand } = await work();
       process.exitCode = await explainCommand(method, url, options);
-    });
-
-  program
-    .command("replay")
-    .description("which requests of a log two versions of the routes treat otherwise")
-    .argument(
-      "<logs...>",
-      "decision records, combined logs of nginx or ingress-nginx (.gz and .zst too), HAR; - for standard input",
-    )
-    .requiredOption("--old <source>", "routes, a table.json, a folder with one, or a git revision")
-    .option("--new <source>", "the same (default: the routes as they are now)")
-    .option("--host <name>", "of lines that tell no host (default: the first host of the new routes)")
-    .addOption(
-      new Option("--fail-on <what>", "end with 1 when any request is changed, or is let through with less").choices([
-        "changed",
-        "weakened",
-      ]),
-    )
-    .option(...routesOption)
-    .option(...jsonOption)
-    .action(async (logs: string[], options) => {
-      const { replayCommand } = await import("../replay/command.ts");
-      process.exitCode = await replayCommand(logs, options);
     });
 }
