@@ -9,6 +9,24 @@ export interface Load {
   readonly concurrency: number;
   /** Every response must have it. */
   readonly status: number;
+  /** Digits in the request in whose place each one that is sent has a number of its own. */
+  readonly numbered?: string;
+}
+
+let numbers = 0;
+
+/** Gives the request to send, again and again. */
+function requests(request: string, numbered: string | undefined): () => Uint8Array {
+  const bytes = Buffer.from(request, "latin1");
+  if (numbered === undefined) return () => bytes;
+  const places: number[] = [];
+  for (let at = bytes.indexOf(numbered); at !== -1; at = bytes.indexOf(numbered, at + 1)) places.push(at);
+  return () => {
+    const own = Buffer.from(bytes);
+    const number = String(++numbers).padStart(numbered.length, "0");
+    for (const at of places) own.write(number, at, "latin1");
+    return own;
+  };
 }
 
 /**
@@ -17,8 +35,8 @@ export interface Load {
  *
  * Rejects at the first response of another status, and when a connection ends.
  */
-export function load({ port, request, count, concurrency, status }: Load): Promise<void> {
-  const bytes = Buffer.from(request, "latin1");
+export function load({ port, request, count, concurrency, status, numbered }: Load): Promise<void> {
+  const nextRequest = requests(request, numbered);
   return new Promise((resolve, reject) => {
     let sent = 0;
     let answered = 0;
@@ -35,7 +53,7 @@ export function load({ port, request, count, concurrency, status }: Load): Promi
         waiting = sent < count;
         if (waiting) {
           sent++;
-          socket.write(bytes);
+          socket.write(nextRequest());
         } else socket.end();
       };
       socket.setEncoding("latin1").on("connect", next);

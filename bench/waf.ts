@@ -9,7 +9,7 @@ import { load } from "./load.ts";
 import { measureStart, shuffled, summary } from "./measure.ts";
 import { cpuTime, folder, gatewayCommand, type Running, startNginx, startWorkerd } from "./processes.ts";
 import type { Figure } from "./report.ts";
-import { attacked, form, get, json, type WafRequestText } from "./waf-requests.ts";
+import { attacked, form, get, json, NUMBER, type WafRequestText } from "./waf-requests.ts";
 import { worstOf } from "./waf-worst.ts";
 
 /** Debian's modsecurity-crs. */
@@ -37,6 +37,8 @@ interface Kind {
   /** nginx gets this share of the requests: it takes milliseconds for each. */
   readonly share: number;
   readonly refused?: true;
+  /** Else each request has a number of its own, in its path, its session and its body. */
+  readonly same?: true;
 }
 
 const KINDS: readonly Kind[] = [
@@ -51,6 +53,14 @@ const KINDS: readonly Kind[] = [
   },
   { name: "waf-sqli", label: "a refused SQL injection", request: attacked, target: 60, share: 0.1, refused: true },
   { name: "waf-form", label: "POST of a form of ten fields", request: form, target: Number.NaN, share: 0.1 },
+  {
+    name: "waf-get-again",
+    label: "the same GET again and again",
+    request: get,
+    target: Number.NaN,
+    share: 0.1,
+    same: true,
+  },
 ];
 
 /** The shortest warm-up after which V8 has compiled what counts. */
@@ -131,7 +141,8 @@ async function costs(
   const spend = async ({ pid, port }: Running, kind: Kind, path: string, count: number): Promise<number> => {
     const before = cpuTime(pid);
     const status = kind.refused && path === "/waf" ? 403 : 200;
-    await load({ port, request: kind.request(path), status, count, concurrency: Math.min(8, count) });
+    const varied = !kind.same && { numbered: NUMBER };
+    await load({ port, request: kind.request(path), status, count, concurrency: Math.min(8, count), ...varied });
     return (cpuTime(pid) - before) / count / 1_000;
   };
   for (const kind of KINDS) {
