@@ -22,8 +22,8 @@ const drawn = { setupFiles: ["test/fuzz-seed.ts"], provide: { fuzzSeed } };
  */
 export default defineConfig({
   test: {
-    // By itself vitest leaves a core to others. Here a third of the time is spent waiting, for processes and virtual clocks.
-    maxWorkers: availableParallelism() + 1,
+    // By itself vitest leaves one core to others, which on two cores is half of the machine.
+    maxWorkers: Math.max(2, availableParallelism()),
     projects: [
       {
         plugins: [

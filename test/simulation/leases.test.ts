@@ -14,7 +14,7 @@ const algorithm = fc.constantFrom<Algorithm>(...algorithms);
 const TROUBLE = { clockSkew: 250, drift: 0.0002, dying: 0.05, latency: [2, 8], lost: 0.005 } as const;
 
 describe("the fleet never admits more than the limit", () => {
-  it("whatever the limit, the load, the clocks and the network", async () => {
+  it("whatever the limit, the load, the clocks and the network", { timeout: 120_000 }, async () => {
     const scenario: fc.Arbitrary<FleetScenario> = fc
       .record({
         seed: fc.nat(),
