@@ -9,12 +9,13 @@ import type { ConfigurationRefused, Problem } from "../../src/build/problem.ts";
 import { type Files, folderOf, PRELUDE, problemsOf } from "./module.ts";
 
 const NAMES =
-  "import { allow, anonymous, authorize, backend, caller, every, filter, forwardAuth, ipFilter, jwt, no, rateLimit, request, route, scopes } from 'portcullis';\n";
+  "import { allow, anonymous, authorize, backend, caller, every, filter, forwardAuth, ipFilter, jwt, no, rateLimit, request, route, scopes, waf } from 'portcullis';\n";
 
 /** Where the build says what: `file:line subject: message`. */
 async function told(routes: string, invariants: string): Promise<string[]> {
   const files: Files = {
-    "index.ts": `${PRELUDE.replace("import {", "import { allOf, anonymous, forwardAuth,")}${routes}`,
+    "index.ts": `${PRELUDE.replace("import {", "import { allOf, anonymous, forwardAuth, waf,")}${routes}`,
+    "rules/deny.conf": 'SecRule ARGS "@contains x" "id:1,phase:2,deny"',
     "invariants.ts": `${NAMES}export default [\n${invariants}\n];`,
   };
   const problems = await problemsOf(files);
@@ -106,6 +107,16 @@ describe("an invariant", () => {
       "it has no filter, as for GET https://a.example.com/admin",
     ],
     ["no(route).with(jwt)", "token", "it has jwt, as for GET https://a.example.com/admin"],
+    [
+      "no(route).with(anonymous)",
+      "anyOf(token, anonymous())",
+      "it has anonymous, as for GET https://a.example.com/admin",
+    ],
+    [
+      "every(route).requires(waf)",
+      'waf({ rules: "./rules", sample: 10 })',
+      "it has a waf that looks at 10 of 100 requests, as for GET https://a.example.com/admin",
+    ],
   ])("%s is broken by policies [%s]", async (invariant, policies, why) => {
     // The route's own line, then that of the invariant.
     expect(await told(admin(policies), invariant)).toEqual([
