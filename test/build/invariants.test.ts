@@ -145,6 +145,23 @@ describe("an invariant", () => {
     expect(await told(admin("token"), invariant)).toEqual([`invariants.ts:3 invariant: ${message}`]);
   });
 
+  it("is not held by a waf whose own rules switch it off, which is refused", async () => {
+    for (const [engine, mode] of [
+      ["DetectionOnly", "enforce"],
+      ["Off", "report"],
+    ]) {
+      const routes = admin(`waf({ rules: "./rules", before: ["engine.conf"], mode: "${mode}" })`);
+      const problems = await problemsOf({
+        "index.ts": `${PRELUDE.replace("import {", "import { waf,")}${routes}`,
+        "engine.conf": `SecRuleEngine ${engine}`,
+        "rules/deny.conf": 'SecRule ARGS "@contains x" "id:1,phase:2,deny"',
+      });
+      expect(problems.map(({ subject, message }) => `${subject}: ${message}`)).toEqual([
+        `policy waf: refuses nothing: its rules have SecRuleEngine ${engine}`,
+      ]);
+    }
+  });
+
   it("counts a route as one that it means where a regex cannot be reasoned about", async () => {
     const routes = `export default api("shop", {}, [route("odd", { path: /\\/a\\/(?!b)[0-9]/ }, { to: eu })]);`;
     expect(await told(routes, 'every(route).under("/a").requires(jwt)')).toEqual([
