@@ -145,6 +145,14 @@ describe("an invariant", () => {
     expect(await told(admin("token"), invariant)).toEqual([`invariants.ts:3 invariant: ${message}`]);
   });
 
+  it("may stand in a folder", async () => {
+    const problems = await problemsOf({
+      "index.ts": PRELUDE + admin(""),
+      "invariants/index.ts": `${NAMES}export default [every(route).requires(jwt)];`,
+    });
+    expect(problems.map(({ message }) => message)).toEqual([expect.stringContaining("/invariants/index.ts:2)")]);
+  });
+
   it("is not held by a waf whose own rules switch it off, which is refused", async () => {
     for (const [engine, mode] of [
       ["DetectionOnly", "enforce"],
