@@ -48,14 +48,16 @@ const portcullisByReference: Plugin = {
   },
 };
 
+const ENDINGS = ["ts", "mts", "js", "mjs"];
+
 /** The file behind `--routes PATH`: itself, or the index of a folder. Throws ConfigurationRefused when there is none. */
 export async function routesFile(path: string): Promise<string> {
   const absolute = resolve(path);
   const found = await stat(absolute).catch(() => undefined);
   if (found?.isFile()) return absolute;
   if (found?.isDirectory()) {
-    for (const name of ["index.ts", "index.mts", "index.js", "index.mjs"]) {
-      const file = join(absolute, name);
+    for (const ending of ENDINGS) {
+      const file = join(absolute, `index.${ending}`);
       if (await stat(file).catch(() => undefined)) return file;
     }
   }
@@ -75,9 +77,9 @@ export async function readRoutes(path: string): Promise<RoutesModule> {
   return { file, exported, ...(beside && { invariants: { file: beside, exported: invariants } }), inputs, problems };
 }
 
-/** A file of its own, since what routes/ exports may get into the Worker. */
+/** A file of its own, or a folder with an index, since what routes/ exports may get into the Worker. */
 async function invariantsBeside(file: string): Promise<string | undefined> {
-  for (const name of ["invariants.ts", "invariants.mts", "invariants.js", "invariants.mjs"]) {
+  for (const name of ["invariants", "invariants/index"].flatMap((one) => ENDINGS.map((ending) => `${one}.${ending}`))) {
     const beside = join(dirname(file), name);
     if (beside !== file && (await stat(beside).catch(() => undefined))?.isFile()) return beside;
   }

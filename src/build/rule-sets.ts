@@ -43,6 +43,15 @@ export class RuleSets {
     const built = this.#built.get(key);
     if (!built) return undefined;
     const { pack } = built.compiled;
+    const { engine } = pack.settings;
+    // As modsecurity.conf-recommended has it. The policy says whether it decides, so that prove and diff know.
+    if (engine === "off" || (engine === "detection-only" && (options.mode ?? "enforce") === "enforce"))
+      problems.add(
+        declared,
+        "policy waf",
+        `refuses nothing: its rules have SecRuleEngine ${engine === "off" ? "Off" : "DetectionOnly"}`,
+        'take that line out, and say mode: "report" or "off" where it is meant',
+      );
     const exclusions = (options.exclude ?? []).flatMap((exclusion) => {
       const found = exclusionsOf(exclusion, built.compiled);
       if (typeof found === "string")

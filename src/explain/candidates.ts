@@ -2,14 +2,7 @@
 import { editDistance } from "../offline/spelling.ts";
 import { candidatesFor } from "../table/candidates.ts";
 import { commonHost } from "../table/listener.ts";
-import {
-  type Candidate,
-  compareMatches,
-  isParameter,
-  type Matcher,
-  type MatchRequest,
-  segmentsOf,
-} from "../table/match.ts";
+import { type Candidate, isParameter, type Matcher, type MatchRequest, segmentsOf } from "../table/match.ts";
 import type { RouteTable, TableMatch, TableRoute, ValueMatch } from "../table/table.ts";
 
 export interface NearRoute {
@@ -139,8 +132,11 @@ const conditionText = ({ name, exact, regex }: ValueMatch): string =>
 function why(first: TableMatch, second: TableMatch): string {
   if (first.path.kind !== second.path.kind || first.path.value !== second.path.value)
     return `its path ${pathText(second.path)} is less specific`;
-  if (compareMatches(first, second) < 0)
-    return first.methods && !second.methods ? "it names no method" : "it has fewer conditions";
+  if (first.methods && !second.methods) return "it names no method";
+  for (const kind of ["headers", "query", "cookies"] as const) {
+    if ((first[kind]?.length ?? 0) > (second[kind]?.length ?? 0))
+      return `it asks for fewer ${kind === "query" ? "query parameters" : kind}`;
+  }
   return "nothing parts them but their order, or else their ids";
 }
 

@@ -301,6 +301,8 @@ function changesSince(before: State, { record, upstream, responseEdits }: Exchan
 
 /** Node makes sense of a URL and refuses some methods; the gateway must see both as they came. */
 function requestOf({ method, url, headers = [], body, client, cf = {} }: OfflineRequest): Request {
+  // A token (RFC 9110, 9.1): nothing else can come as one.
+  if (!/^[!#$%&'*+\-.^_`|~\w]+$/.test(method)) throw new TypeError(`"${method}" is no method: write GET, POST, ...`);
   const bodiless = method === "GET" || method === "HEAD" || body === undefined;
   const sent = new Headers();
   for (const [name, value] of headers) sent.append(name, value);

@@ -127,7 +127,8 @@ export function nobodyPasses(policies: readonly TablePolicy[]): string | undefin
     : `has ${policy} with optional: true`;
 }
 
-const named = (member: MemberPolicy): PolicyName[] =>
+/** The kinds of credential that it reads; of any other policy its own name. */
+export const named = (member: MemberPolicy): PolicyName[] =>
   member.policy === "anyOf" || member.policy === "allOf" ? membersOf(member).flatMap(named) : [member.policy];
 
 /** Whether the condition may hold for a request of nobody: what is asked of the caller is then not known, so it does not hold. */

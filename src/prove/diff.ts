@@ -265,9 +265,14 @@ function weakerGateway(before: RouteTable, now: RouteTable): TableWeakening[] {
     messages.push("gateway keeps escaped slashes, which it refused");
   if (before.gateway.forwardedFor === "overwrite" && now.gateway.forwardedFor === "append")
     messages.push("gateway appends to X-Forwarded-For, so that origins see what clients put there");
-  for (const [name, cluster] of Object.entries(now.clusters))
-    if (before.clusters[name]?.assertion && !cluster.assertion) messages.push(`cluster ${name} gets no assertion`);
-  for (const [name, { groups = [], plan }] of Object.entries(now.consumers)) {
+  for (const [name, cluster] of Object.entries(now.clusters)) {
+    const old = before.clusters[name];
+    if (old?.assertion && !cluster.assertion) messages.push(`cluster ${name} gets no assertion`);
+    if (old?.certificate && !cluster.certificate) messages.push(`cluster ${name} is shown no certificate`);
+  }
+  const rulesOf = ({ policies }: RouteTable) => policies.filter(({ policy }) => policy === "authorize");
+  const asked = JSON.stringify([rulesOf(before), rulesOf(now)]);
+  for (const [name, { groups = [], plan, metadata }] of Object.entries(now.consumers)) {
     const old = before.consumers[name];
     // Limits that go by plans are told of each route; which plan somebody has is of no route.
     if (old && old.plan !== plan)
@@ -276,6 +281,11 @@ function weakerGateway(before: RouteTable, now: RouteTable): TableWeakening[] {
       );
     const fresh = groups.filter((group) => !old?.groups?.includes(group));
     if (old && fresh.length > 0) messages.push(`consumer ${name} is in more groups: ${fresh.join(", ")}`);
+    const left = old?.groups?.filter((group) => !groups.includes(group)) ?? [];
+    if (left.length > 0 && asked.includes('"of":"groups"'))
+      messages.push(`consumer ${name} is no longer in groups by which rules may refuse it: ${left.join(", ")}`);
+    if (old && asked.includes('"of":"metadata"') && JSON.stringify(old.metadata) !== JSON.stringify(metadata))
+      messages.push(`consumer ${name} has other metadata, by which rules may allow more`);
   }
   return messages.map((message) => ({ route: "*", policy: "gateway", message }));
 }

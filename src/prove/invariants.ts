@@ -4,12 +4,13 @@ import type { PolicyDeclaration } from "../config/policy.ts";
 import type { IpFilterConfig } from "../policies/ip-filter.ts";
 import { authenticates, policyOrder } from "../policies/order.ts";
 import type { ScopesConfig } from "../policies/scopes.ts";
+import type { WafConfig } from "../policies/waf.ts";
 import { parseRange } from "../table/cidr.ts";
 import { normalisePath } from "../table/path.ts";
 import type { PolicyName, RouteTable, TablePolicy, TableRoute } from "../table/table.ts";
 import { firstAddress, passing, without } from "./address-set.ts";
 import type { TableRequests } from "./answers.ts";
-import { enforced, nobodyPasses, policiesOf, proves } from "./callers.ts";
+import { enforced, named, nobodyPasses, policiesOf, proves } from "./callers.ts";
 import { DOUBTS } from "./doubt.ts";
 import type { Finding } from "./finding.ts";
 import { type Box, type RequestSet, shownRequest } from "./request-set.ts";
@@ -130,7 +131,8 @@ function wrongWith({ claim, policies }: InvariantDeclaration, own: readonly Tabl
   for (const wanted of policies) {
     if (claim === "with") {
       const name = nameOf(wanted) as PolicyName;
-      if (own.some((one) => one.policy === name || proves(one, name)))
+      // One of several that anyOf takes is had, too.
+      if (own.some((one) => one.policy === name || named(one).includes(name)))
         return { message: `has ${name}`, fix: `take ${name} off with without("${name}"), or except the route` };
       continue;
     }
@@ -154,6 +156,10 @@ function lacks(own: readonly TablePolicy[], wanted: RequiredPolicy): string | un
   }
   const held = enforced(own, name);
   if (held.length === 0) return `has no ${name}`;
+  if (name === "waf") {
+    const sample = Math.max(...held.map(({ config }) => (config as WafConfig).sample));
+    if (sample < 100) return `has a waf that looks at ${sample} of 100 requests`;
+  }
   if (typeof wanted === "function") return undefined;
   const options = wanted.options as { all?: readonly string[]; any?: readonly string[] } & IpFilterConfig;
   if (name === "scopes") {

@@ -12,8 +12,8 @@ const known = new Map<string, Automaton | undefined>();
 export function regexLanguage(source: string): Automaton | undefined {
   if (!known.has(source)) {
     const nfa = regexNfa(source);
-    const hasWords = nfa?.jumps.some((jumps) => jumps.some(({ only }) => only === "word"));
-    known.set(source, nfa && !hasWords ? new SubsetAutomaton(nfa) : undefined);
+    const looksAround = nfa?.jumps.some((jumps) => jumps.some(({ only }) => only === "word" || only === "look"));
+    known.set(source, nfa && !looksAround ? new SubsetAutomaton(nfa) : undefined);
   }
   return known.get(source);
 }

@@ -1,6 +1,7 @@
 /**
  * A JavaScript regex as a nondeterministic automaton in Thompson's form: a copy of a part for each of its counted repetitions, a node
- * for each place between two units. Backreferences and lookaround are beyond it.
+ * for each place between two units. What looks around is a branch that leads nowhere, beside a jump past it. Backreferences, and looking
+ * back at more than a few units, are beyond it.
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp";
 import { ANY_UNIT, type CodeUnits, complement, unite, withOtherCases } from "./code-units.ts";
@@ -14,10 +15,14 @@ export interface Nfa {
   readonly jumps: readonly (readonly Jump[])[];
 }
 
-/** `only`: it may be gone only before the first unit, behind the last one, or where a word begins or ends, or where none does. */
+/**
+ * `only`: it may be gone only before the first unit, behind the last one, where a word begins or ends, or where none does, or where what
+ * is ahead or behind is as asked. `again`: from the end of what is repeated to the next repetition.
+ */
 export interface Jump {
   readonly to: number;
-  readonly only?: "start" | "end" | "word";
+  readonly only?: "start" | "end" | "word" | "look";
+  readonly again?: true;
 }
 
 export interface RegexFlags {
@@ -120,9 +125,16 @@ class Builder {
       case "Quantifier":
         return this.#quantifier(element, from, flags);
       case "Assertion": {
-        if (element.kind === "lookahead" || element.kind === "lookbehind") throw new Unsupported();
         const to = this.node();
-        this.#jump(from, to, element.kind);
+        if (element.kind === "lookahead") this.alternatives(element.alternatives, from, flags);
+        // Read from its end, which nodes do not tell: as many ways as it has units, each of which is tried once.
+        else if (element.kind === "lookbehind")
+          for (let i = unitsOf(element); i > 0; i--) this.#jump(from, this.node());
+        this.#jump(
+          from,
+          to,
+          element.kind === "start" || element.kind === "end" || element.kind === "word" ? element.kind : "look",
+        );
         return to;
       }
       default:
@@ -137,7 +149,7 @@ class Builder {
     if (max === Number.POSITIVE_INFINITY) {
       const loop = this.node();
       this.#jump(at, loop);
-      this.#jump(this.#element(element, loop, flags), loop);
+      this.jumps[this.#element(element, loop, flags)]?.push({ to: loop, again: true });
       this.#jump(loop, end);
       return end;
     }
@@ -148,6 +160,14 @@ class Builder {
     this.#jump(at, end);
     return end;
   }
+}
+
+/** Of alternatives of units alone. */
+function unitsOf({ alternatives }: AST.LookbehindAssertion): number {
+  const units = alternatives.flatMap(({ elements }) => elements);
+  if (units.some(({ type }) => type !== "Character" && type !== "CharacterSet" && type !== "CharacterClass"))
+    throw new Unsupported();
+  return units.length;
 }
 
 function flagsIn(modifiers: AST.Modifiers | null, flags: RegexFlags): RegexFlags {

@@ -4,8 +4,9 @@
  * the longer the value is takes more than linear time.
  *
  * They are counted by the subset construction (Rabin and Scott, 1959) on sets that tell how often each node is in them. If no more of
- * those turn up, the greatest is known for values of any length. What fails before is counted as if it went on (`^`, `$` and `\b` as if
- * they held everywhere), and ways behind the one that matches as if they were tried, so the matcher never does more than is counted.
+ * those turn up, the greatest is known for values of any length. What fails before is counted as if it went on (`^`, `$`, `\b` and what
+ * looks around as if they held everywhere), and ways behind the one that matches as if they were tried, so the matcher never does more
+ * than is counted.
  */
 import { representatives } from "./automaton.ts";
 import { holds, LAST_UNIT } from "./code-units.ts";
@@ -14,15 +15,17 @@ import { type Nfa, type RegexFlags, regexNfa } from "./regex-nfa.ts";
 export type Ways =
   /** Of any value. */
   | { readonly kind: "at-most"; readonly ways: number }
-  /** MANY_WAYS, for values that begin so. */
+  /** More than MANY_WAYS, for values that begin so. */
   | { readonly kind: "many"; readonly beginning: string }
   | { readonly kind: "unknown" };
 
-export const MANY_WAYS = 10_000;
+/** More of them at each place take some 10 ms for the longest URL of 8 KB. */
+export const MANY_WAYS = 250;
 
-/** Counted sets, and what is added up for them: some 20 ms. Regexes that people write need fewer than a hundred. */
-const MOST_SETS = 2_000;
-const MOST_STEPS = 200_000;
+/** Counted sets, and what is added up for them: a second. Nearly all regexes that people write need fewer than a hundred, or 20 ms. */
+const MOST_SETS = 12_000;
+const MOST_STEPS = 1_000_000;
+const MOST_PATHS = 200_000;
 
 /** How often the matcher comes to each of some nodes. */
 type Counts = ReadonlyMap<number, number>;
@@ -111,16 +114,14 @@ interface Places {
   readonly settled: (node: number) => boolean;
 }
 
-/**
- * Undefined where a repetition may repeat nothing: the matcher then gives up that repetition (ECMA-262, RepeatMatcher), which nodes
- * alone do not tell.
- */
+/** Undefined: too many. */
 function placesOf(nfa: Nfa): Places | undefined {
-  const plain = countsOf(nfa, () => false);
+  const count = (stops: (node: number) => boolean) => countsOf(nfa, stops) ?? countsByPath(nfa, stops);
+  const plain = count(() => false);
   if (!plain) return undefined;
   const all = nfa.moves.map((_, node) => isSettled(nfa, plain, node));
   const settled = (node: number) => all[node] === true;
-  const reached = all.includes(true) ? countsOf(nfa, settled) : plain;
+  const reached = all.includes(true) ? count(settled) : plain;
   return reached && { reached, settled };
 }
 
@@ -154,6 +155,31 @@ function countsOf({ jumps, moves }: Nfa, stops: (node: number) => boolean): ((no
         stack.push(...unknown);
       }
     }
+  }
+  return (node) => known[node] as Counts;
+}
+
+/**
+ * The same where a repetition may repeat nothing, which the matcher gives up (ECMA-262, RepeatMatcher): each path for itself, since
+ * where it may go depends on the repetitions that it has begun since the last unit. Undefined: there are too many.
+ */
+function countsByPath({ jumps, moves }: Nfa, stops: (node: number) => boolean): ((node: number) => Counts) | undefined {
+  const known: Counts[] = [];
+  const repeated = new Set(jumps.flatMap((from) => from.flatMap(({ to, again }) => (again ? [to] : []))));
+  let steps = 0;
+  for (const from of jumps.keys()) {
+    const counts = new Map<number, number>();
+    const paths: { node: number; begun: readonly number[] }[] = [{ node: from, begun: [] }];
+    for (let path = paths.pop(); path; path = paths.pop()) {
+      const { node, begun } = path;
+      const onwards = stops(node) ? [] : (jumps[node] ?? []);
+      if (onwards.length === 0 || (moves[node] ?? []).length > 0) counts.set(node, (counts.get(node) ?? 0) + 1);
+      const now = repeated.has(node) && !begun.includes(node) ? [...begun, node] : begun;
+      for (const { to, again } of onwards) if (!again || !now.includes(to)) paths.push({ node: to, begun: now });
+      steps += onwards.length;
+      if (steps > MOST_PATHS) return undefined;
+    }
+    known.push(counts);
   }
   return (node) => known[node] as Counts;
 }

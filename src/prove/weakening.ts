@@ -52,10 +52,18 @@ export function weakenings(before: readonly TablePolicy[], now: readonly TablePo
       tell(policy, reports ? `${policy} only reports` : `${policy} is gone`);
     } else tell(policy, ...(COMPARED[policy]?.(configs(old), configs(held)) ?? []));
   }
-  tellAuthenticator(tell, authenticatorOf(before), authenticatorOf(now));
+  tellAuthenticator(tell, authenticatorOf(before), authenticatorOf(now), now.some(goesByConsumer));
   const cors = configs(now.filter(({ policy }) => policy === "cors")) as CorsConfig[];
   tell("cors", ...weakerCors(configs(before.filter(({ policy }) => policy === "cors")) as CorsConfig[], cors));
   return found;
+}
+
+/** Whether it holds one consumer back less than others. */
+function goesByConsumer({ policy, config }: TablePolicy): boolean {
+  if (policy === "authorize") return (config as AuthorizeConfig).asksCaller;
+  if (policy !== "rateLimit" && policy !== "concurrency") return false;
+  const { consumers, plans = {} } = config as RateLimitConfig | ConcurrencyConfig;
+  return Object.keys(consumers).length + Object.keys(plans).length > 0;
 }
 
 type Tell = (policy: PolicyName, ...messages: readonly string[]) => void;
@@ -63,7 +71,12 @@ type Tell = (policy: PolicyName, ...messages: readonly string[]) => void;
 const configs = (policies: readonly TablePolicy[]): unknown[] => policies.map(({ config }) => config);
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
-function tellAuthenticator(tell: Tell, old: TablePolicy | undefined, now: TablePolicy | undefined): void {
+function tellAuthenticator(
+  tell: Tell,
+  old: TablePolicy | undefined,
+  now: TablePolicy | undefined,
+  consumersMatter: boolean,
+): void {
   if (old?.mode !== "enforce" || same(old, now)) return;
   if (!now) return void tell(old.policy, `${old.policy} is gone: nothing says who is calling`);
   if (now.mode !== "enforce") return void tell(now.policy, `${now.policy} only reports`);
@@ -87,7 +100,7 @@ function tellAuthenticator(tell: Tell, old: TablePolicy | undefined, now: TableP
       tell(
         one.policy,
         ...weakerMembers(one.policy, before.config, one.config, AUTHENTICATORS[one.policy]),
-        ...moreForCallers(one.policy, before.config, one.config),
+        ...moreForCallers(one.policy, before.config, one.config, consumersMatter),
       );
   }
 }
@@ -97,31 +110,44 @@ const leavesOf = (member: MemberPolicy): MemberPolicy[] =>
 
 /** Whom an authenticating policy knows, as far as that is told by name. */
 interface Callers {
-  readonly users?: Readonly<Record<string, { readonly scopes: readonly string[] }>>;
+  readonly users?: Readonly<Record<string, NamedCaller>>;
   readonly keys?: unknown;
   readonly consumers?: readonly { readonly name: string }[];
   readonly requireConsumer?: boolean;
 }
 
-/** Of users of basic and keys of hmac more scopes; where a consumer is required, more of them or others. */
-function moreForCallers(policy: PolicyName, before: unknown, now: unknown): string[] {
+interface NamedCaller {
+  readonly scopes: readonly string[];
+  readonly consumer?: string;
+}
+
+/** Of users of basic and keys of hmac more scopes, another consumer or secret; where consumers matter, more of them or others. */
+function moreForCallers(policy: PolicyName, before: unknown, now: unknown, consumersMatter: boolean): string[] {
   const [old, fresh] = [before, now] as [Callers, Callers];
-  if (fresh.requireConsumer) {
+  if (policy !== "basic" && policy !== "hmac") {
+    if (policy === "apiKey" || !(consumersMatter || (old.requireConsumer && fresh.requireConsumer))) return [];
     const added = (fresh.consumers ?? []).filter((one) => !old.consumers?.some((known) => same(known, one)));
-    return old.requireConsumer && added.length > 0
-      ? [`${policy} has more consumers: ${added.map(({ name }) => name).join(", ")}`]
-      : [];
+    // By name alone where a service tells them.
+    const names = added.map((one) => one.name ?? one);
+    return names.length > 0 ? [`${policy} has more consumers: ${names.join(", ")}`] : [];
   }
-  if (policy !== "basic" && policy !== "hmac") return [];
   const named = ({ users, keys }: Callers) => (users ?? keys) as NonNullable<Callers["users"]>;
-  return Object.entries(named(fresh)).flatMap(([name, { scopes }]) => {
+  return Object.entries(named(fresh)).flatMap(([name, { scopes, consumer, ...secrets }]) => {
     const known = named(old)[name];
-    const added = known ? scopes.filter((scope) => !known.scopes.includes(scope)) : [];
-    return added.length > 0 ? [`${policy} gives ${name} more scopes: ${added.join(", ")}`] : [];
+    if (!known) return [];
+    const { scopes: had, consumer: was, ...secretsBefore } = known;
+    const added = scopes.filter((scope) => !had.includes(scope));
+    return [
+      ...(added.length > 0 ? [`${policy} gives ${name} more scopes: ${added.join(", ")}`] : []),
+      ...(consumer !== was
+        ? [`${policy} takes ${name} for ${consumer ?? "no consumer"} instead of ${was ?? "none"}`]
+        : []),
+      ...(same(secrets, secretsBefore) ? [] : [`${policy} knows ${name} by another secret, which may be a weaker one`]),
+    ];
   });
 }
 
-const CLAIMS: ConfigRules = { issuer: "fewer", requireConsumer: "on" };
+const CLAIMS: ConfigRules = { issuer: "fewer", requireConsumer: "on", groupsFrom: "same-or-none" };
 const TOKEN: ConfigRules = {
   ...CLAIMS,
   audience: "fewer-or-any",
@@ -144,12 +170,26 @@ const AUTHENTICATORS: Partial<Record<PolicyName, ConfigRules>> = {
     tokenFrom: "fewer",
     maxAge: "lower",
   },
-  oidcLogin: { issuer: "same", clientId: "same", requireConsumer: "on", lifetime: "lower" },
+  oidcLogin: {
+    issuer: "same",
+    clientId: "same",
+    requireConsumer: "on",
+    groupsFrom: "same-or-none",
+    lifetime: "lower",
+  },
   apiKey: { prefix: "same", consumers: "fewer-or-any", keyFrom: "fewer", maxAge: "lower", grace: "lower" },
   basic: { users: "fewer-names", store: "off", maxAge: "lower" },
   clientCertificate: { certificates: "fewer", anyVerified: "off" },
-  hmac: { keys: "fewer-names", components: "more", digest: "on", nonce: "on", maxAge: "lower", leeway: "lower" },
-  forwardAuth: { url: "same" },
+  hmac: {
+    keys: "fewer-names",
+    components: "more",
+    digest: "on",
+    nonce: "on",
+    tag: "same-or-any",
+    maxAge: "lower",
+    leeway: "lower",
+  },
+  forwardAuth: { url: "same", consumerFrom: "same-or-none", scopesFrom: "same-or-none" },
 };
 
 const PENALTY: ConfigRules = {

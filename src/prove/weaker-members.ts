@@ -3,12 +3,24 @@ import type { PolicyName } from "../table/table.ts";
 
 /**
  * The stricter way: `fewer` of a list (`fewer-or-any`: absent is any), `more` of it, `fewer-names` of an object, a `lower` number
- * (`lower-or-none`: absent is no limit) or a `higher` one, a switch that is `on` or `off`. `same`: no other value is comparable.
+ * (`lower-or-none`: absent is no limit) or a `higher` one, a switch that is `on` or `off`. `same`: no other value is comparable (`same-or-any`:
+ * absent is any, `same-or-none`: absent grants nothing).
  */
 export type ConfigRules = Readonly<
   Record<
     string,
-    "fewer" | "fewer-or-any" | "fewer-names" | "more" | "lower" | "lower-or-none" | "higher" | "on" | "off" | "same"
+    | "fewer"
+    | "fewer-or-any"
+    | "fewer-names"
+    | "more"
+    | "lower"
+    | "lower-or-none"
+    | "higher"
+    | "on"
+    | "off"
+    | "same"
+    | "same-or-any"
+    | "same-or-none"
   >
 >;
 
@@ -50,6 +62,11 @@ export function weakerMembers(
         return a && !b ? [`${policy} has ${name} off`] : [];
       case "off":
         return b && !a ? [`${policy} has ${name} on`] : [];
+      case "same-or-any":
+        if (b === undefined) return [`${policy} takes any ${name}`];
+        return a === undefined ? [] : [`${policy} has another ${name}, which may be a weaker one`];
+      case "same-or-none":
+        return b === undefined ? [] : [`${policy} has another ${name}, which may be a weaker one`];
       default:
         return [`${policy} has another ${name}, which may be a weaker one`];
     }

@@ -37,7 +37,11 @@ export async function replayCommand(files: readonly string[], options: ReplayOpt
         .catch((error) => {
           throw new Error(`${file} is no HAR: ${(error as Error).message}`);
         });
-      for (const entry of entries) replay.add(entry, ++line);
+      for (const entry of entries) {
+        line++;
+        if (entry) replay.add(entry, line);
+        else replay.unread++;
+      }
       continue;
     }
     await eachLine(

@@ -119,25 +119,33 @@ interface HarEntry {
   };
 }
 
-/** HAR 1.2. Throws for what is none. The client's address is in no HAR. */
-export function readHar(text: string): LoggedRequest[] {
-  const { log } = JSON.parse(text) as { log?: { entries?: readonly HarEntry[] } };
-  if (!Array.isArray(log?.entries)) throw new Error("it has no log.entries");
-  return (log.entries as readonly HarEntry[]).flatMap(({ request, startedDateTime }) => {
-    const { method, url, headers: given = [] } = request ?? {};
-    if (typeof method !== "string" || typeof url !== "string" || !/^https?:/.test(url)) return [];
+/**
+ * HAR 1.2. Throws for what is none. Undefined stands for an entry that tells of no request; what never leaves a browser, such as
+ * `data:`, is left out. The client's address is in no HAR.
+ */
+export function readHar(text: string): (LoggedRequest | undefined)[] {
+  const har = JSON.parse(text) as { log?: { entries?: readonly HarEntry[] } } | null;
+  const entries = har?.log?.entries;
+  if (!Array.isArray(entries)) throw new Error("it has no log.entries");
+  return (entries as readonly (HarEntry | null)[]).flatMap((entry) => {
+    const { method, url: given } = entry?.request ?? {};
+    if (typeof method !== "string" || typeof given !== "string") return [undefined];
+    // WebSockets begin as requests (RFC 6455, 4.1); browsers write them by their own scheme.
+    const url = given.replace(/^ws(s?):/, "http$1:");
+    if (!/^https?:\/\//.test(url)) return /^[a-z][a-z0-9+.-]*:/i.test(url) ? [] : [undefined];
     // HTTP/2 calls it :authority, which no header of HTTP/1.1 can be named.
     const headers = new Map<string, string>();
-    for (const { name, value } of given) {
-      const key = name.toLowerCase();
+    const named = entry?.request?.headers;
+    for (const one of Array.isArray(named) ? named : []) {
+      if (typeof one?.name !== "string" || typeof one.value !== "string") continue;
+      const key = one.name.toLowerCase();
       const before = headers.get(key);
       // One line for each cookie is one header (RFC 9113, 8.2.3), and so is any other that is repeated (RFC 9110, 5.3).
-      headers.set(key, before === undefined ? value : `${before}${key === "cookie" ? "; " : ", "}${value}`);
+      headers.set(key, before === undefined ? one.value : `${before}${key === "cookie" ? "; " : ", "}${one.value}`);
     }
     const header = (name: string) => headers.get(name) ?? null;
     const cookie = (name: string) => cookieValue(header("cookie"), name);
-    return [
-      { method, url, client: "", time: Date.parse(startedDateTime ?? "") || 0, header, query: queryOf(url), cookie },
-    ];
+    const time = Date.parse(entry?.startedDateTime ?? "") || 0;
+    return [{ method, url, client: "", time, header, query: queryOf(url), cookie }];
   });
 }

@@ -9,12 +9,13 @@ import type { ConfigurationRefused, Problem } from "../../src/build/problem.ts";
 import { type Files, folderOf, PRELUDE, problemsOf } from "./module.ts";
 
 const NAMES =
-  "import { allow, anonymous, authorize, backend, caller, every, filter, forwardAuth, ipFilter, jwt, no, rateLimit, request, route, scopes } from 'portcullis';\n";
+  "import { allow, anonymous, authorize, backend, caller, every, filter, forwardAuth, ipFilter, jwt, no, rateLimit, request, route, scopes, waf } from 'portcullis';\n";
 
 /** Where the build says what: `file:line subject: message`. */
 async function told(routes: string, invariants: string): Promise<string[]> {
   const files: Files = {
-    "index.ts": `${PRELUDE.replace("import {", "import { allOf, anonymous, forwardAuth,")}${routes}`,
+    "index.ts": `${PRELUDE.replace("import {", "import { allOf, anonymous, forwardAuth, waf,")}${routes}`,
+    "rules/deny.conf": 'SecRule ARGS "@contains x" "id:1,phase:2,deny"',
     "invariants.ts": `${NAMES}export default [\n${invariants}\n];`,
   };
   const problems = await problemsOf(files);
@@ -106,6 +107,16 @@ describe("an invariant", () => {
       "it has no filter, as for GET https://a.example.com/admin",
     ],
     ["no(route).with(jwt)", "token", "it has jwt, as for GET https://a.example.com/admin"],
+    [
+      "no(route).with(anonymous)",
+      "anyOf(token, anonymous())",
+      "it has anonymous, as for GET https://a.example.com/admin",
+    ],
+    [
+      "every(route).requires(waf)",
+      'waf({ rules: "./rules", sample: 10 })',
+      "it has a waf that looks at 10 of 100 requests, as for GET https://a.example.com/admin",
+    ],
   ])("%s is broken by policies [%s]", async (invariant, policies, why) => {
     // The route's own line, then that of the invariant.
     expect(await told(admin(policies), invariant)).toEqual([
@@ -132,6 +143,31 @@ describe("an invariant", () => {
     ],
   ])("%s is no invariant", async (invariant, message) => {
     expect(await told(admin("token"), invariant)).toEqual([`invariants.ts:3 invariant: ${message}`]);
+  });
+
+  it("may stand in a folder", async () => {
+    const problems = await problemsOf({
+      "index.ts": PRELUDE + admin(""),
+      "invariants/index.ts": `${NAMES}export default [every(route).requires(jwt)];`,
+    });
+    expect(problems.map(({ message }) => message)).toEqual([expect.stringContaining("/invariants/index.ts:2)")]);
+  });
+
+  it("is not held by a waf whose own rules switch it off, which is refused", async () => {
+    for (const [engine, mode] of [
+      ["DetectionOnly", "enforce"],
+      ["Off", "report"],
+    ]) {
+      const routes = admin(`waf({ rules: "./rules", before: ["engine.conf"], mode: "${mode}" })`);
+      const problems = await problemsOf({
+        "index.ts": `${PRELUDE.replace("import {", "import { waf,")}${routes}`,
+        "engine.conf": `SecRuleEngine ${engine}`,
+        "rules/deny.conf": 'SecRule ARGS "@contains x" "id:1,phase:2,deny"',
+      });
+      expect(problems.map(({ subject, message }) => `${subject}: ${message}`)).toEqual([
+        `policy waf: refuses nothing: its rules have SecRuleEngine ${engine}`,
+      ]);
+    }
   });
 
   it("counts a route as one that it means where a regex cannot be reasoned about", async () => {

@@ -72,7 +72,7 @@ test("a nearer route that lost, and what the request would have needed", async (
     as: { consumer: "price-watch" },
   });
   expect(partner.route?.id).toBe("partners/products");
-  expect(partner.behind).toMatchObject([{ route: "catalog/products", behind: "it has fewer conditions" }]);
+  expect(partner.behind).toMatchObject([{ route: "catalog/products", behind: "it asks for fewer headers" }]);
 });
 
 test("a route that another host keeps from answering is told once, and that it is for the host", async () => {

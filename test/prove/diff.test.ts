@@ -118,3 +118,27 @@ export default gateway({ store: { url: env("U"), token: secret("T") } }, [
     { route: "*", policy: "gateway", message: "consumer shop has the plan gold instead of free, with other limits" },
   ]);
 });
+
+it("tells of what rules know of a consumer, and of a cluster that no longer sees a certificate", async () => {
+  const table = async (shop: string, cluster: string, rules: string) => {
+    const text = `${PRELUDE.replace("import {", "import { deny,")}
+const us = cluster("us", { ingress: env("US")${cluster} });
+const shop = consumer("shop", { claims: { sub: "shop" }, ${shop} });
+const policies = [jwt({ issuer: "https://a", jwks: "https://a/k", audience: "shop", consumers: [shop] }), ${rules}];
+export default gateway({}, [api("shop", {}, [route("all", { path: "/*" }, { policies, to: us })])]);`;
+    return (await planRoutes(await folderOf({ "index.ts": text }))).table;
+  };
+  const told = async (rules: string) =>
+    diffTables(
+      await table('groups: ["blocked"], metadata: { tier: 1 }', ', certificate: binding("C")', rules),
+      await table("metadata: { tier: 2 }", "", rules),
+    ).weakenings.map(({ message }) => message);
+  expect(
+    await told('authorize(allow("tier", caller.metadata("tier").is(2)), deny("b", caller.groups.has("blocked")))'),
+  ).toEqual([
+    "cluster us is shown no certificate",
+    "consumer shop is no longer in groups by which rules may refuse it: blocked",
+    "consumer shop has other metadata, by which rules may allow more",
+  ]);
+  expect(await told('scopes("a")')).toEqual(["cluster us is shown no certificate"]);
+});

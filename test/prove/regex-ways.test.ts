@@ -23,12 +23,15 @@ const one = fc.constantFrom(
   ".",
   "$",
   "\\b",
+  "(?=a)",
+  "(?!.*b)",
+  "(?<!-)",
 );
 const times = fc.constantFrom("", "", "", "+", "*", "{2}", "{0,2}", "?", "+?", "{1,3}", "{2,}");
 const regexes = fc.letrec<{ regex: string }>((tie) => ({
   regex: fc.oneof(
     { maxDepth: 3, depthSize: "small" },
-    fc.tuple(one, times).map(([set, often]) => (/^(?:\$|\\b)$/.test(set) ? set : set + often)),
+    fc.tuple(one, times).map(([set, often]) => (/^(?:\$|\\b|\(.*)$/.test(set) ? set : set + often)),
     fc.array(tie("regex"), { minLength: 1, maxLength: 4 }).map((parts) => parts.join("")),
     fc.array(tie("regex"), { minLength: 2, maxLength: 3 }).map((parts) => `(?:${parts.join("|")})`),
     fc.tuple(tie("regex"), times).map(([inner, often]) => `(${inner})${often}`),
@@ -44,7 +47,7 @@ describe("ways through a regex", () => {
       fc.property(regexes, fc.constantFrom("s", "is"), (source, flags) => {
         if (waysOf(source, flags).kind !== "at-most") return;
         proved++;
-        expect(checkSync(`^(?:${source})$`, flags, { timeout: 2_000 }).status).not.toBe("vulnerable");
+        expect(checkSync(`^(?:${source})$`, flags, { timeout: 300 }).status).not.toBe("vulnerable");
       }),
       { numRuns: 40 },
     );
@@ -101,9 +104,16 @@ describe("ways through a regex", () => {
     "(?:.*a|.*b)+c",
     "\\b(?:\\w|_)+\\b!",
     "(?:$|.)*(?:^|.)*b",
+    "(?=a)(?:a|a){25}b",
+    "(?<=\\/)(?:a|a){25}b",
+    "(?:(?=a)a|a){25}b",
+    "(?=(?:a|a){25}b).*",
+    "(?:a|a){25}b(?:c?)*",
+    "a{101}(?:a|a){25}b",
+    "((a*)*)*b",
+    "(?:a?b?)*c",
   ])("are not few through %s", (source) => {
-    const found = waysOf(source);
-    expect(found.kind === "at-most" ? found.ways : 10_000).toBeGreaterThan(1_000);
+    expect(waysOf(source).kind).not.toBe("at-most");
   });
 
   it.each([
@@ -116,11 +126,17 @@ describe("ways through a regex", () => {
     ["[a-z]{1,63}[a-z]{1,63}", 125],
     ["(?:en|de|fr)(?:-[A-Z]{2})?", 3],
     ["\\bword\\b", 1],
+    ["[a-z]{1,100}[0-9a-z]{1,100}", 199],
+    [".*[0-9].{10}", 13],
+    ["(?!internal-)[a-z-]+", 3],
+    ["\\/(?!.*\\.\\.).*", 4],
+    [".*(?<!\\.php)", 6],
+    ["(?:a?)*b", 2],
   ])("through %s are %i at most", (source, ways) => {
     expect(waysOf(source)).toEqual({ kind: "at-most", ways });
   });
 
-  it.each(["(a)\\1", "(?=a)a", "(?<!a)b", "(?:a?)*b", "("])("are not known of %s", (source) => {
+  it.each(["(a)\\1", "(?<!a+)b", ".*[0-9].{20}", "("])("are not known of %s", (source) => {
     expect(waysOf(source)).toEqual({ kind: "unknown" });
   });
 

@@ -188,6 +188,44 @@ const CASES: readonly (readonly [name: string, old: string, now: string, ...told
     "basic: basic gives ann more scopes: admin",
   ],
   [
+    "a user who is another consumer, by another password",
+    `basic({ users: [{ name: "ann", password: secret("P"), consumer: shop }] })`,
+    `basic({ users: [{ name: "ann", password: secret("Q"), consumer: other }] })`,
+    "basic: basic takes ann for other instead of shop",
+    "basic: basic knows ann by another secret, which may be a weaker one",
+  ],
+  [
+    "signatures for any purpose, by another key",
+    `hmac({ tag: "shop", keys: [{ id: "k", key: secret("P"), consumer: shop }] })`,
+    `hmac({ keys: [{ id: "k", key: secret("Q"), consumer: shop }] })`,
+    "hmac: hmac takes any tag",
+    "hmac: hmac knows k by another secret, which may be a weaker one",
+  ],
+  [
+    "signatures for a purpose at last",
+    `hmac({ keys: [{ id: "k", key: secret("P"), consumer: shop }] })`,
+    `hmac({ tag: "shop", keys: [{ id: "k", key: secret("P"), consumer: shop }] })`,
+  ],
+  [
+    "groups by a claim",
+    jwt(),
+    jwt('groupsFrom: "roles"'),
+    "jwt: jwt has another groupsFrom, which may be a weaker one",
+  ],
+  [
+    "scopes by a service's word",
+    'forwardAuth({ url: "https://a/check" })',
+    'forwardAuth({ url: "https://a/check", scopesFrom: "x-scopes" })',
+    "forwardAuth: forwardAuth has another scopesFrom, which may be a weaker one",
+  ],
+  [
+    "more consumers where one of them has a limit of its own",
+    `${jwt("consumers: [shop]")}, rateLimit({ limit: 5, window: "1m", consumers: [[other, 500]] })`,
+    `${jwt("consumers: [shop, other]")}, rateLimit({ limit: 5, window: "1m", consumers: [[other, 500]] })`,
+    "jwt: jwt has more consumers: other",
+  ],
+  ["more consumers where none is asked for", jwt("consumers: [shop]"), jwt("consumers: [shop, other]")],
+  [
     "one consumer more of those that are required",
     jwt("requireConsumer: true, consumers: [shop]"),
     jwt("requireConsumer: true, consumers: [shop, other]"),
@@ -255,7 +293,7 @@ describe("a change of policies", async () => {
         [`now${i}`, now],
       ] as const,
   );
-  const text = `${PRELUDE.replace("import {", "import { allOf, basic, deny, penaltyBox, plan,")}
+  const text = `${PRELUDE.replace("import {", "import { allOf, basic, deny, forwardAuth, hmac, penaltyBox, plan,")}
 const other = consumer("other", { claims: { sub: "other" } });
 const free = plan("free", { limits: [] });
 const shop = consumer("shop", { claims: { sub: "shop" } });

@@ -150,6 +150,19 @@ describe("formats", () => {
     expect(() => readHar("{}")).toThrow("log.entries");
   });
 
+  test("of a HAR, entries that are none are counted, and WebSockets are requests", () => {
+    const url = "wss://h.example.com/feed";
+    const entries = [
+      null,
+      {},
+      { request: { method: "GET", url: "nope" } },
+      { request: { method: "GET", url, headers: [null] } },
+    ];
+    const found = readHar(JSON.stringify({ log: { entries } }));
+    expect(found.map((one) => one?.url)).toEqual([undefined, undefined, undefined, "https://h.example.com/feed"]);
+    expect(() => readHar("null")).toThrow("log.entries");
+  });
+
   test("what nginx escapes in its log is what came", () => {
     const line =
       '203.0.113.9 - - [28/Nov/2026:10:00:00 +0100] "GET /caf\\xC3\\xA9?q=\\x22a HTTP/1.1" 200 5 "-" "\\x22b"';

@@ -9,6 +9,11 @@ const routes = new URL("./routes.ts", import.meta.url);
 const env = { EU: "https://eu.test/base", US: "https://us.test", STORE: "https://store.test" };
 const start = (more: Parameters<typeof testGateway>[1] = {}) => testGateway(routes, { env, ...more });
 
+test("what is no method is an error, not a request that no client can send", async () => {
+  const gateway = await testGateway(new URL("../../routes", import.meta.url));
+  await expect(gateway.fetch("GE T", "/v1/orders")).rejects.toThrow('"GE T" is no method');
+});
+
 test("tries follow each other without anybody waiting, and time passes meanwhile", async () => {
   const gateway = await start({ now: "2026-11-28T10:00:00Z" });
   const statuses = [503, 503, 200];
