@@ -2,11 +2,11 @@
 import type { PackSettings, RulePack } from "../waf/pack.ts";
 import type { Phase } from "../waf/request.ts";
 import type { Patterns } from "./compile-operator.ts";
-import type { RuleProblem } from "./directives.ts";
+import { type RuleProblem, readDirectives } from "./directives.ts";
 import { type Folded, fold } from "./fold.ts";
 import { loadRules } from "./load.ts";
 import { Packer } from "./packer.ts";
-import { readRuleSet, type SourceRule } from "./rule-set.ts";
+import { type RuleSet, readRuleSet, type SourceRule } from "./rule-set.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
 
 export interface CompileOptions {
@@ -60,12 +60,17 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
   const refused = options.allowUnsupported ? warnings : problems;
   const loaded = loadRules(folder, options, (problem) => problems.push(problem));
   const { elements, settings } = readRuleSet(loaded.directives, (problem) => refused.push(problem));
-  const rules = elements.filter((element) => element.kind === "rule");
+  const own = unreadOf(elements);
+  const rules = [...own, ...elements].filter((element) => element.kind === "rule");
   // The setup comes first, and the rest must find what the options say rather than what it says.
   const last = loaded.setup === undefined ? 0 : elements.findLastIndex(({ file }) => file === loaded.setup) + 1;
   const given = givenVariables(options, loaded.setup === undefined);
   const phases = options.phases ?? [1, 2];
-  const overridden = [...elements.slice(0, last).map((element) => overriding(element, given)), ...elements.slice(last)];
+  const overridden = [
+    ...own,
+    ...elements.slice(0, last).map((element) => overriding(element, given)),
+    ...elements.slice(last),
+  ];
   const folded = fold(overridden, given, phases);
   problems.push(...folded.problems);
   const { pack, words } = packed(
@@ -81,8 +86,28 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
     notes: folded.notes,
     catalog: new Map(rules.map((rule) => [rule.id, rule])),
     files: loaded.files,
-    counts: { read: rules.length, folded: folded.gone, compiled: pack.rules.length, words },
+    counts: { read: rules.length - own.length, folded: folded.gone, compiled: pack.rules.length, words },
   };
+}
+
+/**
+ * The one rule of modsecurity.conf, which comes with ModSecurity and not with the Core Rule Set, without which no other holds: what was
+ * not read, as it is broken or beyond a limit, no rule sees. Not where the folder has one that asks the same.
+ */
+const UNREAD =
+  'SecRule REQBODY_ERROR "!@eq 0" "id:200002,phase:2,t:none,deny,status:400,log,' +
+  "msg:'The request cannot be read as a whole',logdata:'%{REQBODY_ERROR_MSG}',severity:2\"";
+
+function unreadOf(elements: RuleSet["elements"]): RuleSet["elements"] {
+  const asks = (element: RuleSet["elements"][number]) =>
+    element.kind === "rule" &&
+    (element.id === 200_002 ||
+      element.links.some(({ targets }) => targets.some(({ collection }) => collection === "REQBODY_ERROR")));
+  if (elements.some(asks)) return [];
+  const never = ({ message }: RuleProblem) => {
+    throw new Error(message);
+  };
+  return readRuleSet(readDirectives(UNREAD, import.meta.filename, never), never).elements;
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Argument, BodyLimits } from "./bodies/body.ts";
 import { readJson } from "./bodies/json.ts";
 import type { MultipartBody, MultipartFlags } from "./bodies/multipart.ts";
 import { readMultipart, strictError } from "./bodies/multipart.ts";
-import { readUrlencoded } from "./bodies/urlencoded.ts";
+import { readUrlencoded, type UrlencodedBody } from "./bodies/urlencoded.ts";
 import { readXml, type XmlBody } from "./bodies/xml.ts";
 import type { BodyProcessor, Collection, PackSettings } from "./pack.ts";
 import type { WafRequest, WafResponse } from "./request.ts";
@@ -39,6 +39,7 @@ export class Collections {
   readonly #made: (readonly Variable[] | undefined)[] = new Array(NUMBER_OF.size).fill(undefined);
   #relative: string | undefined;
   #filename: string | undefined;
+  #query: UrlencodedBody | undefined;
   #bodyRead = false;
   #bodyText = "";
   truncated = false;
@@ -91,6 +92,15 @@ export class Collections {
     return (this.#filename ??= decoded(/^[^?#]*/.exec(this.relative)?.[0] ?? ""));
   }
 
+  get query(): UrlencodedBody {
+    return (this.#query ??= readUrlencoded(query(this), this.limits, this.separator));
+  }
+
+  /** Why some of the arguments or of the body was not read, so that no rule sees it. */
+  get error(): string | undefined {
+    return this.#body.error ?? this.query.error;
+  }
+
   /** From here on there is a body: what depends on it is made again. Absent: what the request came with. */
   readBody(body = this.request.body, truncated = this.request.truncated): void {
     this.#bodyRead = true;
@@ -126,20 +136,27 @@ export class Collections {
     if (text === "") return NO_BODY;
     switch (this.processor) {
       case "URLENCODED":
-        return readUrlencoded(text, this.limits, this.separator);
+        return this.#judged(readUrlencoded(text, this.limits, this.separator));
       case "MULTIPART": {
-        const multipart = readMultipart(text, this.header("content-type"), this.limits);
+        const multipart = this.#judged(readMultipart(text, this.header("content-type"), this.limits));
         return { ...multipart, multipart };
       }
       case "JSON":
-        return readJson(text, this.limits);
+        return this.#judged(readJson(text, this.limits));
       case "XML": {
-        const xml = readXml(text, this.limits);
+        const xml = this.#judged(readXml(text, this.limits));
         return { ...xml, xml };
       }
       default:
         return NO_BODY;
     }
+  }
+
+  /** What was cut off at the limit ends early without being wrong: what becomes of its rest is not for the rules to say. */
+  #judged<Read extends { readonly error?: string }>(read: Read): Read | Omit<Read, "error"> {
+    if (!this.truncated) return read;
+    const { error: _, ...begun } = read;
+    return begun;
   }
 }
 
@@ -284,7 +301,7 @@ export const COLLECTIONS: ReadonlyMap<Collection, Maker> = new Map(
   Object.entries<Maker>({
     ARGS: (of) => [...of.of("ARGS_GET"), ...of.of("ARGS_POST")],
     ARGS_NAMES: (of) => of.of("ARGS").map(named),
-    ARGS_GET: (of) => readUrlencoded(query(of), of.limits, of.separator).args.map(variable),
+    ARGS_GET: (of) => of.query.args.map(variable),
     ARGS_GET_NAMES: (of) => of.of("ARGS_GET").map(named),
     ARGS_POST: (of) => of.body.args.map(variable),
     ARGS_POST_NAMES: (of) => of.of("ARGS_POST").map(named),
@@ -315,8 +332,9 @@ export const COLLECTIONS: ReadonlyMap<Collection, Maker> = new Map(
     QUERY_STRING: (of) => one(query(of)),
     REMOTE_ADDR: ({ request }) => one(request.clientAddress),
     REMOTE_HOST: ({ request }) => one(request.clientAddress),
-    REQBODY_ERROR: ({ body }) => flag(body.error !== undefined),
-    REQBODY_ERROR_MSG: ({ body }) => one(body.error ?? ""),
+    // Arguments beyond the limit raise it, wherever they stand (ModSecurity 2).
+    REQBODY_ERROR: ({ error }) => flag(error !== undefined),
+    REQBODY_ERROR_MSG: ({ error }) => one(error ?? ""),
     REQBODY_PROCESSOR_ERROR: ({ body }) => flag(body.error !== undefined),
     REQBODY_PROCESSOR: ({ processor }) => one(processor),
     // The last part, after either slash.
@@ -344,8 +362,7 @@ export const COLLECTIONS: ReadonlyMap<Collection, Maker> = new Map(
     RESPONSE_STATUS: ({ response }) => (response ? one(String(response.status)) : []),
     SERVER_NAME: (of) => one(of.header("host").replace(/:\d*$/, "")),
     UNIQUE_ID: ({ request }) => one(request.id ?? ""),
-    URLENCODED_ERROR: (of) =>
-      flag(of.body.invalidEncoding || readUrlencoded(query(of), of.limits, of.separator).invalidEncoding),
+    URLENCODED_ERROR: (of) => flag(of.body.invalidEncoding || of.query.invalidEncoding),
     XML: ({ body: { xml } }) =>
       xml
         ? [

@@ -88,6 +88,58 @@ describe("a body that is not what it says", () => {
   });
 });
 
+describe("a request that cannot be read as a whole, where the folder has no rule for it", () => {
+  const bare = mkdtempSync(join(tmpdir(), "portcullis-rules-"));
+  afterAll(() => rmSync(bare, { recursive: true }));
+  writeFileSync(join(bare, "a.conf"), 'SecRule ARGS|XML:/* "@contains attack" "id:1,phase:2,deny,log"');
+  const judge = new Engine(compileRules(bare, { messages: true }).pack);
+  const FORM = "application/x-www-form-urlencoded";
+  const refused = { rule: 200002, status: 400 };
+
+  it.each([
+    ["more elements than are read", "application/json", `[${"1,".repeat(1000)}"attack"]`],
+    ["deeper than is read", "application/json", `${"[".repeat(513)}"attack"${"]".repeat(513)}`],
+    ["what only lenient readers read", "application/json", '{"a":1,/**/"b":"attack"}'],
+    ["more fields than are read", FORM, `${"a=1&".repeat(1000)}a=attack`],
+    ["more parts than are read", BOUNDARY, `${part(FIELD, "b").repeat(1000)}${part(FIELD, "attack")}--frontier--\r\n`],
+    ["XML that is deeper", "text/xml", `${"<a>".repeat(513)}attack${"</a>".repeat(513)}`],
+  ])("is refused: %s", (_, type, body) => {
+    expect(posted(judge, type, body).interruption).toMatchObject(refused);
+  });
+
+  it("is refused for its query, too", () => {
+    const asking = (uri: string, rest = {}) =>
+      judge.evaluate({
+        ...{ method: "GET", uri, protocol: "HTTP/1.1", headers: [], body: "", clientAddress: "192.0.2.1" },
+        ...rest,
+      });
+    const uri = `/?${"a&".repeat(1000)}a=attack`;
+    expect(asking(uri).interruption).toMatchObject(refused);
+    const headers = [["Content-Type", FORM]];
+    expect(asking(uri, { headers, body: "a=b", truncated: true }).interruption).toMatchObject(refused);
+    expect(asking(`/?${"a&".repeat(999)}a=b`).interruption).toBeUndefined();
+  });
+
+  it("is not what was cut off at the limit", () => {
+    for (const [type, body] of [
+      ["application/json", '{"a":"b'],
+      ["text/xml", "<a>b"],
+      [BOUNDARY, part(FIELD, "b")],
+    ] as const) {
+      const headers = [["Content-Type", type]] as const;
+      const cut = { method: "POST", uri: "/", protocol: "HTTP/1.1", headers, body, clientAddress: "", truncated: true };
+      expect(judge.evaluate(cut).matches).toEqual([]);
+      expect(engine.evaluate(cut).matches).toEqual([]);
+    }
+  });
+
+  it("is left to a rule of the folder that asks for it", () => {
+    writeFileSync(join(bare, "a.conf"), 'SecRule REQBODY_ERROR "!@eq 0" "id:5,phase:2,pass,log"');
+    const { pack } = compileRules(bare);
+    expect(pack.rules.map(({ id }) => id)).toEqual([5]);
+  });
+});
+
 describe.skipIf(!isThere("modsecurity-crs", existsSync(CRS_RULES)))("the Core Rule Set", () => {
   const crs = new Engine(compileRules(CRS_RULES, { paranoia: 1, settings: { engine: "detection-only" } }).pack);
   const ids = (type: string, body: string) => posted(crs, type, body).matches.map(({ id }) => id);
@@ -98,7 +150,7 @@ describe.skipIf(!isThere("modsecurity-crs", existsSync(CRS_RULES)))("the Core Ru
     expect(ids(BOUNDARY, file("a.txt"))).toEqual([]);
     expect(ids(BOUNDARY, file("a;b.txt"))).toContain(920120);
     expect(ids("application/x-unknown", "a")).toContain(920420);
-    expect(ids("application/json", `{"a":"1' or '1'='1`)).toEqual([]);
+    expect(ids("application/json", `{"a":"1' or '1'='1`)).toEqual([200002]);
     expect(ids("application/json", `{"a":"1' or '1'='1","b"`)).toContain(942100);
   });
 });
