@@ -99,22 +99,23 @@ export class Prefilter {
   };
   #value = "";
   #found: Found[] = [];
+  // An isolate that lives long counts looks and texts beyond 2^31: where these are written down there must be room for any number.
   /** What is to be forgotten when the next phase begins. */
   readonly #seenNow: RecentValues<readonly Found[]>[] = [];
   #look = 0;
   /** By atom: the last look in which it was asked. */
-  readonly #asked: Int32Array;
+  readonly #asked: Float64Array;
   /** By rule: the text that it was asked about last, and the look. */
   readonly #askedText: string[];
-  readonly #askedAt: Int32Array;
+  readonly #askedAt: Float64Array;
 
   // The value in all the forms that chains give it, each made once; by chain: the look that made it.
   #mask = 0;
   readonly #made: string[];
-  readonly #madeAt: Int32Array;
+  readonly #madeAt: Float64Array;
   /** By chain: the mask of what it made, where that was scanned; and the look that did. */
   readonly #maskOf: Int32Array;
-  readonly #maskAt: Int32Array;
+  readonly #maskAt: Float64Array;
   /** By chain: of its last transformation. */
   readonly #lastApplied: readonly Applied[];
 
@@ -128,7 +129,7 @@ export class Prefilter {
   #wordCount = 0;
   readonly #words: number[] = [];
   readonly #fulfilled: Int32Array;
-  readonly #fulfilledAt: Int32Array;
+  readonly #fulfilledAt: Float64Array;
   readonly #hit = (word: number): void => {
     this.#words[this.#wordCount++] = word;
   };
@@ -167,19 +168,19 @@ export class Prefilter {
     this.#scanTriggers = scanTriggers;
     this.#ofEmpty = pack.chains.map((_, chain) => this.transform(chain, ""));
     this.#automaton = new Automaton(pack.tables, masksOf(triggering.slice(0, 30)), masksOf(pack.prefilter.sets));
-    this.#asked = new Int32Array(this.#atoms.length);
+    this.#asked = new Float64Array(this.#atoms.length);
     this.#fulfilled = new Int32Array(this.#atoms.length);
-    this.#fulfilledAt = new Int32Array(this.#atoms.length);
+    this.#fulfilledAt = new Float64Array(this.#atoms.length);
     this.#made = pack.chains.map(() => "");
-    this.#madeAt = new Int32Array(pack.chains.length);
+    this.#madeAt = new Float64Array(pack.chains.length);
     this.#maskOf = new Int32Array(pack.chains.length);
-    this.#maskAt = new Int32Array(pack.chains.length);
+    this.#maskAt = new Float64Array(pack.chains.length);
     const lastApplied = new Map<TransformationName | undefined, Applied>();
     for (const { last } of pack.chains)
       lastApplied.set(last, { text: "", made: last ? this.#transformation(last)("") : "" });
     this.#lastApplied = pack.chains.map(({ last }) => lastApplied.get(last) as Applied);
     this.#askedText = pack.rules.map(() => "");
-    this.#askedAt = new Int32Array(pack.rules.length);
+    this.#askedAt = new Float64Array(pack.rules.length);
   }
 
   /** The group of these atoms, each with the targets that it reads the values of. */

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { compileRules } from "../../src/seclang/compile.ts";
 import { Engine } from "../../src/waf/engine.ts";
 import type { RulePack } from "../../src/waf/pack.ts";
@@ -129,4 +129,15 @@ test("what the prefilter leaves out would not have matched, whatever was seen be
     }),
     { numRuns: 500 },
   );
+});
+
+test("a rule of several words is found however much was looked at before", () => {
+  const pack = compileText('SecRule ARGS "@rx (?:foo|baz)[0-9]+bar" "id:1,phase:2,pass,log"');
+  expect(pack.prefilter.atoms.map(({ clauses }) => clauses)).toContain(2);
+  // What counts as many looks as 32 bits hold would take minutes to reach: 8 bits instead.
+  vi.stubGlobal("Int32Array", Int8Array);
+  const engine = new Engine(pack);
+  vi.unstubAllGlobals();
+  for (let i = 0; i < 300; i++)
+    expect(engine.evaluate(request({ uri: `/?a=foo${i}bar` })).matches).toMatchObject([{ id: 1 }]);
 });
