@@ -81,7 +81,8 @@ export class LinearRegex {
   /** Whether the program tests for anything. */
   readonly #tests: boolean;
 
-  readonly #marks: Uint32Array;
+  // For a number that grows with every byte that makes a new state: beyond 32 bits threads would be counted twice, then four times.
+  readonly #marks: Float64Array;
   #mark = 0;
 
   constructor(program: Uint16Array) {
@@ -105,7 +106,7 @@ export class LinearRegex {
     this.#kinds = new Uint8Array(classes + 1);
     for (let byte = 0; byte < 256; byte++) this.#kinds[this.#classOf[byte] as number] = kindOf(byte);
     this.#kinds[classes] = EDGE;
-    this.#marks = new Uint32Array(length);
+    this.#marks = new Float64Array(length);
     this.#tests = this.#code.some((word) => word >> 13 === Operation.Test);
   }
 

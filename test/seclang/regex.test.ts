@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { compileRegex } from "../../src/seclang/regex.ts";
 import { UNUSUAL } from "../../src/seclang/regex-literals.ts";
 import { RegexSyntaxError } from "../../src/seclang/regex-syntax.ts";
@@ -248,4 +248,20 @@ describe("required literals", () => {
       { numRuns: 1500 },
     );
   });
+});
+
+test("takes no longer for what it has looked at before", () => {
+  const { program } = compileRegex("a[ab]{12}(?:[ab][ab]|[ab])*!");
+  // Bytes are counted beyond 32 bits, which would take minutes to reach: 8 bits instead.
+  vi.stubGlobal("Uint32Array", Uint8Array);
+  const regex = new LinearRegex(program as Uint16Array);
+  vi.unstubAllGlobals();
+  let random = 1;
+  const value = Array.from({ length: 290 }, () => {
+    random = (random * 48_271) % 0x7fff_ffff;
+    return random % 2 ? "a" : "b";
+  }).join("");
+  const before = performance.now();
+  expect(regex.test(value)).toBe(false);
+  expect(performance.now() - before).toBeLessThan(100);
 });
