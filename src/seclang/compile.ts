@@ -86,7 +86,7 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
     notes: folded.notes,
     catalog: new Map(rules.map((rule) => [rule.id, rule])),
     files: loaded.files,
-    counts: { read: rules.length - own.length, folded: folded.gone, compiled: pack.rules.length, words },
+    counts: { read: rules.length, folded: folded.gone, compiled: pack.rules.length, words },
   };
 }
 

@@ -158,10 +158,11 @@ class Reader {
     const [first = "", second = "", third = ""] = args;
     switch (name.toLowerCase()) {
       case "secrule":
-        if (args.length < 2) throw new Malformed("SecRule takes variables, an operator and actions");
+        if (args.length < 2 || args.length > 3) throw new Malformed("SecRule takes variables, an operator and actions");
         this.#rule(directive, first, second, third);
         return;
       case "secaction":
+        if (args.length !== 1) throw new Malformed("SecAction takes actions, and nothing else");
         this.#rule(directive, undefined, undefined, first);
         return;
       case "secmarker":

@@ -90,6 +90,8 @@ describe("what cannot be compiled", () => {
   ].join("\n");
 
   it("is told with line and rule", () => {
+    expect(faults('SecRule ARGS "@rx a" "id:1,phase:2,deny" t:none')[0]).toContain("SecRule takes variables");
+    expect(faults('SecAction "id:1,phase:2,pass" log')[0]).toContain("SecAction takes actions");
     const told = faults(text);
     expect(told.map((fault) => fault.split(" ").slice(0, 2).join(" ")).sort()).toEqual([
       "1 1",
