@@ -83,11 +83,22 @@ export function compileRules(folder: string, options: CompileOptions = {}): Comp
     pack,
     problems,
     warnings,
-    notes: folded.notes,
+    notes: [...folded.notes, ...lostSkips(elements)],
     catalog: new Map(rules.map((rule) => [rule.id, rule])),
     files: loaded.files,
     counts: { read: rules.length, folded: folded.gone, compiled: pack.rules.length, words },
   };
+}
+
+/** Rules that skip to a marker which is not there: from the name's mistake on, the phase has no rules. */
+function lostSkips(elements: RuleSet["elements"]): RuleProblem[] {
+  const labels = new Set(elements.map((element) => element.kind === "marker" && element.label));
+  return elements.flatMap((element) => {
+    if (element.kind !== "rule" || element.skipAfter === undefined || labels.has(element.skipAfter)) return [];
+    const { file, line, id, skipAfter } = element;
+    const message = `skipAfter:${skipAfter} skips the rest of the phase, as no SecMarker has that name`;
+    return [{ file, line, rule: id, message, fix: `add SecMarker ${skipAfter}, or name one that is there` }];
+  });
 }
 
 /**

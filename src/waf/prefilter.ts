@@ -261,6 +261,8 @@ export class Prefilter {
     if (known !== undefined) return known;
     this.#group = group;
     this.#value = value;
+    // Else a look that an error ended would leave what it found to this one.
+    if (this.#found.length > 0) this.#found = [];
     this.#look++;
     // The same text in several collections, such as a request's target, is scanned once.
     if (value !== this.#scannedValue) {

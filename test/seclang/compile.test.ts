@@ -160,6 +160,16 @@ describe("what means less here", () => {
     ]);
     expect(notes(text, { variables: { counts: "1" } })).toContain("4 4 setsid does nothing here");
   });
+
+  it("a marker that is not there", () => {
+    const text = `SecRule ARGS "@rx a" "id:1,phase:2,pass,skipAfter:END-OF-ALL"
+SecRule ARGS "@rx b" "id:2,phase:2,pass,skipAfter:END"
+SecRule ARGS "@rx c" "id:3,phase:2,deny"
+SecMarker END`;
+    expect(notes(text)).toEqual([
+      "1 1 skipAfter:END-OF-ALL skips the rest of the phase, as no SecMarker has that name",
+    ]);
+  });
 });
 
 describe("the engine", () => {
