@@ -6,7 +6,7 @@ import { MANY_WAYS, regexWays } from "../prove/regex-ways.ts";
 process.env.RECHECK_SYNC_BACKEND = "pure";
 
 /** Milliseconds that recheck has to find a text. Whether a regex is good does not depend on it, nor on how busy the machine is. */
-const PATIENCE = 10_000;
+const PATIENCE = 3_000;
 const LONGEST = 1_000;
 
 const verdicts = new Map<string, string | undefined>();

@@ -288,7 +288,7 @@ describe("declarations", () => {
         }
         expectVerdict(exported);
       }),
-      { numRuns: 1_000 },
+      { numRuns: 600 },
     );
   });
 

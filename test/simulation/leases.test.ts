@@ -59,7 +59,7 @@ describe("the fleet never admits more than the limit", () => {
       fc.asyncProperty(scenario, async (scenario) => {
         expect(excess(await simulateFleet(scenario), scenario)).toBeLessThanOrEqual(0);
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     );
   });
 
