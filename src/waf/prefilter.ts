@@ -5,6 +5,7 @@
  * values takes longer than to look at them.
  */
 import { Automaton } from "./automaton.ts";
+import type { Detector } from "./detector.ts";
 import type { Operator } from "./operate.ts";
 import type { PackAtom, PackChain, PackLink, PackTarget, RulePack } from "./pack.ts";
 import { RecentValues } from "./recent-values.ts";
@@ -235,6 +236,11 @@ export class Prefilter {
       at = before;
     }
     return needed;
+  }
+
+  /** For one question about words, by number: the automaton's, as its transitions are made once. */
+  detector(wanted: readonly boolean[]): Detector {
+    return this.#automaton.detector(wanted);
   }
 
   /** Whether the automaton finds one of these words. */

@@ -3,7 +3,6 @@
  * other, nothing is needed then: whoever has the values looks at them, and the prefilter tells which rules match. Brings along only the
  * operators and transformations that it is given.
  */
-import { Automaton } from "./automaton.ts";
 import type { Operator } from "./operate.ts";
 import type { PackOperator, PackTarget, RulePack } from "./pack.ts";
 import { type Found, type Group, Prefilter } from "./prefilter.ts";
@@ -26,13 +25,11 @@ export class SingleRules {
   readonly #prefilter: Prefilter;
   readonly #operators: (Operator | undefined)[] = [];
   readonly #transformations: Transformations;
-  readonly #automaton: Automaton;
 
   /** @param operatorOf makes those operators that the pack has */
   constructor(pack: RulePack, operatorOf: (packed: PackOperator) => Operator, transformations: Transformations) {
     this.pack = pack;
     this.#transformations = transformations;
-    this.#automaton = new Automaton(pack.tables);
     const operator = (place: number) => (this.#operators[place] ??= operatorOf(pack.operators[place] as PackOperator));
     this.#prefilter = new Prefilter(pack, operator, transformations);
   }
@@ -77,7 +74,7 @@ export class SingleRules {
       return BY_CHARACTERS;
     });
     if (always) return ways.map(() => () => true);
-    const detector = this.#automaton.detector(
+    const detector = this.#prefilter.detector(
       prefilter.clausesOfWord.map((clauses) =>
         clauses.some((clause) => (clause & 3) === 0 && atoms[clause >> 2] === BY_WORDS),
       ),
