@@ -2,7 +2,8 @@
  * What a request is made of, for `filter`: names and values, as the most lenient origin would read them. Made for bodies of which only
  * the beginning is there, and for broken ones, which the waf's readers refuse as a whole. All texts are strings of bytes (binary.ts).
  */
-import { unescapeMarkup, utf8 } from "../waf/transforms/readings.ts";
+import { utf8 } from "../waf/bytes.ts";
+import { unescapeMarkup } from "../waf/transforms/readings.ts";
 
 /** Told of each name and value; where what is told was escaped, once more for each layer of escapes. */
 export interface FieldVisitor {

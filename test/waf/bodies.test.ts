@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { utf8 } from "../../src/waf/bodies/body.ts";
 import { readJson } from "../../src/waf/bodies/json.ts";
 import { readMultipart, strictError } from "../../src/waf/bodies/multipart.ts";
 import { readUrlencoded } from "../../src/waf/bodies/urlencoded.ts";
 import { readXml } from "../../src/waf/bodies/xml.ts";
+import { utf8 } from "../../src/waf/bytes.ts";
 
 const latin1 = (text: string): string => Buffer.from(text, "utf8").toString("latin1");
 const limits = { arguments: 3, depth: 3 };

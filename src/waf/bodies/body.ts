@@ -21,13 +21,3 @@ export interface BodyLimits {
 export const BODY_LIMITS: BodyLimits = { arguments: 1000, depth: 512 };
 
 export const tooManyArguments = (limits: BodyLimits): string => `more than ${limits.arguments} arguments`;
-
-/** The bytes of a character's UTF-8. */
-export function utf8(character: number): string {
-  if (character < 0x80) return String.fromCharCode(character);
-  const low = 0x80 | (character & 0x3f);
-  if (character < 0x800) return String.fromCharCode(0xc0 | (character >> 6), low);
-  const middle = 0x80 | ((character >> 6) & 0x3f);
-  if (character < 0x10000) return String.fromCharCode(0xe0 | (character >> 12), middle, low);
-  return String.fromCharCode(0xf0 | (character >> 18), 0x80 | ((character >> 12) & 0x3f), middle, low);
-}

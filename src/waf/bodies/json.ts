@@ -5,8 +5,9 @@
  * A member is called by its path, `json.order.name`. An element of an array has the array's name, as in ModSecurity 2, where
  * libmodsecurity 3 counts (`json.order.array_0.name`): so one exclusion is for every element, and each name is judged once.
  */
+import { utf8 } from "../bytes.ts";
 import { hexByte } from "../transforms/hex.ts";
-import { type Argument, BODY_LIMITS, type BodyLimits, type ReadBody, tooManyArguments, utf8 } from "./body.ts";
+import { type Argument, BODY_LIMITS, type BodyLimits, type ReadBody, tooManyArguments } from "./body.ts";
 
 /** Strings become their UTF-8, numbers stay as they are written, true and false are these words, null is empty. */
 export function readJson(text: string, limits: BodyLimits = BODY_LIMITS): ReadBody {

@@ -3,7 +3,8 @@
  * Nothing is fetched and no entity but XML's own five is replaced, so there is nothing to expand: a document that declares one has an
  * error. So has one that is not well-formed; it is read on nevertheless, so that what a more generous backend would read is judged too.
  */
-import { BODY_LIMITS, type BodyLimits, type ReadBody, tooManyArguments, utf8 } from "./body.ts";
+import { utf8 } from "../bytes.ts";
+import { BODY_LIMITS, type BodyLimits, type ReadBody, tooManyArguments } from "./body.ts";
 
 export interface XmlBody extends ReadBody {
   /** The text of all elements in the document's order, as one string, like libxml2's xmlNodeGetContent. CDATA is text. */

@@ -2,6 +2,7 @@
  * How an interpreter would read a value: transformations of this gateway's own, beside ModSecurity's. Each undoes at once what its kind
  * of interpreter does not see, so that a pattern behind it need not allow for any of it. On byte strings.
  */
+import { utf8 } from "../bytes.ts";
 
 /**
  * Block comments as blanks, and what MySQL runs inside of version comments; line comments that end, and any white space, as one blank.
@@ -87,11 +88,3 @@ export function unescapeMarkup(text: string): string {
     },
   );
 }
-
-/** A character up to U+FFFF as its bytes. */
-export const utf8 = (code: number): string =>
-  code < 0x80
-    ? String.fromCharCode(code)
-    : code < 0x800
-      ? String.fromCharCode(0xc0 | (code >> 6), 0x80 | (code & 0x3f))
-      : String.fromCharCode(0xe0 | (code >> 12), 0x80 | ((code >> 6) & 0x3f), 0x80 | (code & 0x3f));
